@@ -1,0 +1,252 @@
+//! What operators ask of the config-service, on `dogwatch.v1.admin.…`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AgentId, CheckName, Facts, Labels, Origin,
+    document::{Document, Kind},
+};
+
+/// Request on `dogwatch.v1.admin.apply`; the reply is an [`Applied`], or an error with every problem at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyRequest {
+    pub files: Vec<SourceFile>,
+    /// Who changes it: filled in by the bridge from the key.
+    #[serde(default)]
+    pub actor: String,
+    /// Why.
+    #[serde(default)]
+    pub message: String,
+    /// Only say what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One YAML (or JSON) file with one or more documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFile {
+    /// As the operator named it; it stands in front of each problem.
+    pub path: String,
+    pub text: String,
+}
+
+/// What an apply did, or with `dry_run` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Newest revision: the one made, or the one before when nothing changed.
+    pub revision: u64,
+    pub changes: Vec<DocumentChange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentChange {
+    pub kind: Kind,
+    pub name: String,
+    pub change: Change,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    Created,
+    Changed,
+    Unchanged,
+}
+
+/// One thing wrong with a set of documents. Lines and columns count from 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub path: String,
+    pub line: u64,
+    pub column: u64,
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.path, self.line, self.column, self.message)
+    }
+}
+
+/// Request on `dogwatch.v1.admin.documents`: the documents of some kinds, or of all when `kinds` is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentQuery {
+    #[serde(default)]
+    pub kinds: Vec<Kind>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DocumentList {
+    pub revision: u64,
+    pub documents: Vec<Document>,
+}
+
+/// Request on `dogwatch.v1.admin.hosts`: one host, or all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostQuery {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostList {
+    pub hosts: Vec<Host>,
+}
+
+/// What the inventory knows about one host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    pub agent: AgentId,
+    #[serde(default)]
+    pub facts: Facts,
+    #[serde(default)]
+    pub labels: Labels,
+    /// `agent` for a host with an agent, `http` for one that only a script speaks for.
+    #[serde(default)]
+    pub origin: Origin,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_version: Option<String>,
+    pub first_seen_ms: u64,
+    /// 0: never.
+    pub last_seen_ms: u64,
+    /// Newest revision that concerns the host (G8).
+    pub revision_wanted: u64,
+    /// Revision that it says it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision_applied: Option<u64>,
+    /// Why it does not run the one that is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Checks that it runs.
+    pub checks: Vec<CheckName>,
+    /// Checks that select it and have no variant that fits, or an expression that fails on it: never skipped in silence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<UnfitCheck>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfitCheck {
+    pub check: CheckName,
+    pub reason: String,
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Fetches one host's configuration and submits its results.
+    Agent,
+    /// Reads.
+    Viewer,
+    /// Reads, and changes documents.
+    Editor,
+    /// Everything, keys too.
+    Admin,
+}
+
+impl Role {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Agent, Self::Viewer, Self::Editor, Self::Admin]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| format!("{text:?} is not a role: use agent, viewer, editor or admin"))
+    }
+}
+
+/// Request on `dogwatch.v1.admin.key.create`; the reply is a [`KeyCreated`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyCreate {
+    pub role: Role,
+    /// The host that a key of role agent speaks for; no other role has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Facts of a host that has no agent to detect them.
+    #[serde(default, skip_serializing_if = "Facts::is_empty")]
+    pub facts: Facts,
+    #[serde(default)]
+    pub actor: String,
+}
+
+/// The one message that ever holds a key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyCreated {
+    pub key: String,
+    #[serde(flatten)]
+    pub info: KeyInfo,
+}
+
+impl fmt::Debug for KeyCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyCreated").field("key", &"…").field("info", &self.info).finish()
+    }
+}
+
+/// A key as it is listed: its id is not secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyInfo {
+    pub id: String,
+    pub role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    pub created_ms: u64,
+    /// 0: never. Kept to the minute.
+    #[serde(default)]
+    pub last_used_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_ms: Option<u64>,
+}
+
+/// Request on `dogwatch.v1.admin.key.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyQuery {}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyList {
+    pub keys: Vec<KeyInfo>,
+}
+
+/// Request on `dogwatch.v1.admin.key.revoke`; the reply is the [`KeyInfo`] as it is then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRevoke {
+    pub id: String,
+    #[serde(default)]
+    pub actor: String,
+}
+
+/// Request on `dogwatch.v1.admin.key.verify`: whose key has this hash? The reply is a [`KeyInfo`]; unknown and revoked
+/// keys are answered with the error `unauthorized`. The key itself does not cross the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyVerify {
+    /// [`key_hash`] of the key.
+    pub hash: String,
+}
+
+/// How a key is kept and looked up: SHA-256 in hex. A key holds 256 random bits, so it needs no slow hash.
+#[must_use]
+pub fn key_hash(key: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,173 @@
+//! What operators write, as checked data. The `documents` crate reads it from YAML and validates it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CheckName, ReceiverName, RuleName, Threshold, alert::Severity};
+
+/// One document of any kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+pub enum Document {
+    Check(Check),
+    Rule(Rule),
+    Receiver(Receiver),
+}
+
+/// Kinds of documents, in the order in which they depend on one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    Check,
+    Receiver,
+    Rule,
+}
+
+impl Kind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "Check",
+            Self::Receiver => "Receiver",
+            Self::Rule => "Rule",
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Document {
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Check(_) => Kind::Check,
+            Self::Rule(_) => Kind::Rule,
+            Self::Receiver(_) => Kind::Receiver,
+        }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Check(check) => check.name.as_str(),
+            Self::Rule(rule) => rule.name.as_str(),
+            Self::Receiver(receiver) => receiver.name.as_str(),
+        }
+    }
+}
+
+/// What to run, where, how often, and when its number is wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    pub name: CheckName,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// CEL over `facts`, `labels` and `agent`: which hosts run the check. All of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<String>,
+    #[serde(with = "crate::duration::text")]
+    pub every: Duration,
+    #[serde(default = "default_timeout", with = "crate::duration::text")]
+    pub timeout: Duration,
+    /// What to run on every host that is selected: this, `builtin`, or `variants`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<String>,
+    /// The first whose `when` holds on a host runs there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Variant>,
+    /// Form of a command's output. Built-in checks have metrics and need none.
+    #[serde(default)]
+    pub output: OutputFormat,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Threshold>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical: Option<Threshold>,
+}
+
+fn default_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+/// One way to run a check, for the hosts on which `when` holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// CEL over `facts`, `labels` and `agent`. A variant without it fits every host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<String>,
+}
+
+/// How to understand what a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// The first line is one number.
+    #[default]
+    Number,
+    /// Exit code 0 to 3, text, and performance data behind `|`.
+    Nagios,
+    /// The text itself is the value.
+    Text,
+}
+
+/// When to raise an alert, and whom to tell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub name: RuleName,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    pub check: CheckName,
+    /// CEL over `facts`, `labels` and `agent`: on which hosts the rule holds. All of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<String>,
+    /// CEL over `value`, `status`, `metrics`, `output`, `agent`, `check`, `labels`, `facts`: is this result wrong?
+    pub when: String,
+    /// How long `when` must hold before the alert fires.
+    #[serde(default, rename = "for", with = "crate::duration::text")]
+    pub hold: Duration,
+    /// How long a firing alert goes on after `when` stopped to hold.
+    #[serde(default, with = "crate::duration::text")]
+    pub keep_firing_for: Duration,
+    #[serde(default)]
+    pub severity: Severity,
+    #[serde(default)]
+    pub notify: Vec<ReceiverName>,
+}
+
+/// Whom to tell, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receiver {
+    pub name: ReceiverName,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    pub webhook: Webhook,
+}
+
+/// A generic webhook: the alert as JSON by POST.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// `http://…` or `https://…`. May hold a secret, so it is never logged whole.
+    pub url: String,
+    #[serde(default = "default_webhook_timeout", with = "crate::duration::text")]
+    pub timeout: Duration,
+}
+
+fn default_webhook_timeout() -> Duration {
+    Duration::from_secs(15)
+}

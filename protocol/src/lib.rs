@@ -1,0 +1,45 @@
+//! The words dogwatch speaks: ids, subjects, streams and the messages on them.
+//!
+//! Everything here is plain data and pure functions: no clock, no I/O, no NATS client. A program that is
+//! not ours can be written from this crate (or from `docs/PROTOCOL.md`) alone.
+//!
+//! The promise: fields are added, never renamed or given another meaning. Readers ignore fields that they
+//! do not know. `test-data/` keeps one frozen sample of every message; a test reads each of them.
+//!
+//! Start reading at [`subject`] (who talks where), then [`result`] (what an agent measured) and [`config`]
+//! (what an agent is told).
+
+pub mod admin;
+pub mod alert;
+pub mod codec;
+pub mod config;
+pub mod document;
+pub mod duration;
+pub mod error;
+pub mod id;
+pub mod limits;
+pub mod query;
+pub mod reply;
+pub mod result;
+pub mod scalar;
+pub mod stored;
+pub mod stream;
+pub mod subject;
+pub mod threshold;
+
+pub use codec::{DecodeError, decode, encode};
+pub use error::{ErrorCode, ErrorReply};
+pub use id::{AgentId, CheckName, IdError, ReceiverName, RuleName};
+pub use reply::Reply;
+pub use result::{CheckResult, Metric, Origin, Status};
+pub use scalar::Scalar;
+pub use threshold::Threshold;
+
+/// Version of the messages in this crate; it is also a token of every subject.
+pub const VERSION: u8 = 1;
+
+/// Facts that an agent detected about its host: `os`, `package_manager`, `cpus`, …
+pub type Facts = std::collections::BTreeMap<String, serde_json::Value>;
+
+/// Labels that an operator gave a host: `role=web`.
+pub type Labels = std::collections::BTreeMap<String, String>;

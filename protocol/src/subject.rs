@@ -1,0 +1,137 @@
+//! Every subject, built from checked ids. No other place spells one out.
+
+use crate::{AgentId, CheckName, ReceiverName, RuleName};
+
+macro_rules! subjects {
+    ($($(#[$doc:meta])* $name:ident = $subject:literal;)*) => {
+        $($(#[$doc])* pub const $name: &str = concat!("dogwatch.v1.", $subject);)*
+    };
+}
+
+subjects! {
+    /// Requests for configuration, of all agents.
+    CONFIG_GET_ALL = "config.get.*";
+    /// Reports of applied or failed configurations, of all agents.
+    CONFIG_STATUS_ALL = "config.status.*";
+    /// Published after every accepted change, for services that hold rules or receivers.
+    CONFIG_REVISION = "config.revision";
+    /// Stream CONFIG: every accepted change.
+    CONFIG_LOG = "config.log";
+
+    ADMIN_APPLY = "admin.apply";
+    ADMIN_DOCUMENTS = "admin.documents";
+    ADMIN_HOSTS = "admin.hosts";
+    ADMIN_KEY_CREATE = "admin.key.create";
+    ADMIN_KEY_LIST = "admin.key.list";
+    ADMIN_KEY_REVOKE = "admin.key.revoke";
+    ADMIN_KEY_VERIFY = "admin.key.verify";
+
+    /// Stream RESULTS.
+    RESULT_ALL = "result.*.*";
+    STORED_GET_ALL = "stored.get.*";
+    /// Stream ALERTS.
+    ALERT_ALL = "alert.*.*";
+    /// Stream NOTIFY.
+    NOTIFY_ALL = "notify.*";
+    /// Stream REJECTED.
+    REJECTED_ALL = "rejected.*";
+
+    QUERY_RESULTS = "query.results";
+    QUERY_ALERTS = "query.alerts";
+    QUERY_LOSS = "query.loss";
+}
+
+#[must_use]
+pub fn config_get(agent: &AgentId) -> String {
+    format!("dogwatch.v1.config.get.{agent}")
+}
+
+#[must_use]
+pub fn config_changed(agent: &AgentId) -> String {
+    format!("dogwatch.v1.config.changed.{agent}")
+}
+
+#[must_use]
+pub fn config_status(agent: &AgentId) -> String {
+    format!("dogwatch.v1.config.status.{agent}")
+}
+
+#[must_use]
+pub fn result(agent: &AgentId, check: &CheckName) -> String {
+    format!("dogwatch.v1.result.{agent}.{check}")
+}
+
+#[must_use]
+pub fn stored(agent: &AgentId) -> String {
+    format!("dogwatch.v1.stored.{agent}")
+}
+
+#[must_use]
+pub fn stored_get(agent: &AgentId) -> String {
+    format!("dogwatch.v1.stored.get.{agent}")
+}
+
+#[must_use]
+pub fn alert(agent: &AgentId, rule: &RuleName) -> String {
+    format!("dogwatch.v1.alert.{agent}.{rule}")
+}
+
+#[must_use]
+pub fn notify(receiver: &ReceiverName) -> String {
+    format!("dogwatch.v1.notify.{receiver}")
+}
+
+/// `service` is a program's own name, such as `ingest`.
+#[must_use]
+pub fn rejected(service: &str) -> String {
+    format!("dogwatch.v1.rejected.{service}")
+}
+
+/// Prefix of an agent's reply inboxes, so that the broker can keep other agents out of them.
+#[must_use]
+pub fn agent_inbox(agent: &AgentId) -> String {
+    format!("_INBOX_{agent}")
+}
+
+/// The agent whose `config.get`, `config.status` or `stored.get` subject this is: its last token.
+#[must_use]
+pub fn last_agent(subject: &str) -> Option<AgentId> {
+    AgentId::new(subject.rsplit('.').next()?).ok()
+}
+
+/// Agent and check of a result's subject. The broker enforces who may publish on it, so it is the truth about whose
+/// result a message is; a body that says otherwise is rejected.
+#[must_use]
+pub fn result_parts(subject: &str) -> Option<(AgentId, CheckName)> {
+    let (agent, check) = subject.strip_prefix("dogwatch.v1.result.")?.split_once('.')?;
+    Some((AgentId::new(agent).ok()?, CheckName::new(check).ok()?))
+}
+
+/// What an agent may publish. `config.status`, `config.get` and `stored.get` are its questions and reports.
+#[must_use]
+pub fn agent_publishes(agent: &AgentId) -> Vec<String> {
+    vec![format!("dogwatch.v1.result.{agent}.*"), config_get(agent), config_status(agent), stored_get(agent)]
+}
+
+/// What an agent may subscribe to.
+#[must_use]
+pub fn agent_subscribes(agent: &AgentId) -> Vec<String> {
+    vec![config_changed(agent), stored(agent), format!("{}.>", agent_inbox(agent))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_subject_is_read_back() {
+        let (agent, check) = (AgentId::new("web-01").unwrap(), CheckName::new("Disk").unwrap());
+        assert_eq!(result_parts(&result(&agent, &check)), Some((agent.clone(), check)));
+        assert_eq!(last_agent(&config_get(&agent)), Some(agent));
+        for bad in
+            ["dogwatch.v1.result.web", "dogwatch.v1.result.web.a.b", "dogwatch.v2.result.a.b", "", "a.b"]
+        {
+            assert_eq!(result_parts(bad), None, "{bad}");
+        }
+    }
+}

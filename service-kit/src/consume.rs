@@ -1,0 +1,366 @@
+//! Consuming a stream: the one place that acknowledges, asks for redelivery, and dead-letters.
+//!
+//! A handler gets messages and returns verdicts; it never sees an acknowledgement. A [`Verdict::Reject`] is stored
+//! whole in stream REJECTED before the message is settled, so poison neither blocks the stream nor disappears.
+//! Errors of the pull (a broker away, a consumer or stream wiped) are waited out; stream and consumer are made anew.
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{self, AckKind, consumer::PullConsumer},
+};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use prometheus_client::metrics::counter::Counter;
+use protocol::{stream::rejected_header, subject};
+
+use crate::{Backoff, Context, publish, report, streams};
+pub use streams::ConsumerSpec;
+
+/// What becomes of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its effect is durable: acknowledge.
+    Done,
+    /// Not now; offer it again after this time.
+    Retry { after: Duration },
+    /// It can never be handled: keep it in REJECTED with the reason, then acknowledge.
+    Reject { reason: String },
+}
+
+/// One message of a stream.
+#[derive(Debug)]
+pub struct Delivery {
+    message: jetstream::Message,
+    /// Place in the stream.
+    pub sequence: u64,
+    /// When the broker stored it, in milliseconds since 1970.
+    pub published_ms: u64,
+    /// 1 for the first delivery.
+    pub attempt: u64,
+}
+
+impl Delivery {
+    fn new(message: jetstream::Message) -> Option<Self> {
+        let info = message.info().ok()?;
+        let (sequence, attempt) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
+        let published_ms = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        Some(Self { message, sequence, published_ms, attempt })
+    }
+
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.message.subject
+    }
+
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.message.payload
+    }
+
+    /// `Nats-Msg-Id`, if the publisher gave one.
+    #[must_use]
+    pub fn message_id(&self) -> Option<&str> {
+        Some(self.message.headers.as_ref()?.get(async_nats::header::NATS_MESSAGE_ID)?.as_str())
+    }
+}
+
+/// How much one batch may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+/// A batch whose effect is durable, but for the messages named here by index with a reason each.
+pub type Rejected = HashMap<usize, String>;
+
+/// Consume in batches, in order. The handler returns once the whole batch is durable, or an error after which the same
+/// messages are offered again; then one acknowledgement covers the batch. Ends when the service stops, after the batch
+/// in hand is settled.
+///
+/// # Errors
+/// When the stream or consumer cannot be made at the start.
+pub async fn batches<H>(
+    ctx: &Context,
+    spec: ConsumerSpec,
+    limits: BatchLimits,
+    mut handler: H,
+) -> anyhow::Result<()>
+where
+    H: AsyncBatchHandler + 'static,
+{
+    let spec = ConsumerSpec { ack_all: true, ..spec };
+    let mut source = Source::open(ctx, spec.clone(), limits).await?;
+    let ctx_task = ctx.clone();
+    ctx.tasks.spawn(format!("consumer {}", spec.name), async move {
+        let settle = Settle::new(&ctx_task);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        while let Some(batch) = source.next_batch().await {
+            let Some(last) = batch.last() else { continue };
+            match handler.handle(&batch).await {
+                Ok(rejected) => {
+                    backoff.reset();
+                    let mut settled = true;
+                    for (index, reason) in &rejected {
+                        if let Some(delivery) = batch.get(*index) {
+                            settled &= settle.dead_letter(delivery, reason).await;
+                        }
+                    }
+                    // Not settled: the whole batch comes again, and the handler drops what it has.
+                    if settled && let Err(error) = last.message.ack().await {
+                        tracing::warn!(
+                            error = report(error.as_ref()),
+                            "an acknowledgement could not be sent"
+                        );
+                    }
+                    if settled {
+                        settle.done.inc_by(batch.len() as u64);
+                    } else {
+                        settle.retry_all(&batch, Duration::from_secs(1)).await;
+                    }
+                }
+                Err(error) => {
+                    let after = backoff.next_delay();
+                    tracing::error!(
+                        error = report(error.as_ref()),
+                        messages = batch.len(),
+                        ?after,
+                        "a batch failed and will be tried again"
+                    );
+                    settle.retry_all(&batch, after).await;
+                    source.pause(after).await;
+                }
+            }
+        }
+        ctx_task.nats.flush().await?;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// Handler of [`batches`].
+pub trait AsyncBatchHandler: Send {
+    /// # Errors
+    /// When nothing of the batch may be acknowledged yet; all of it is offered again.
+    fn handle(&mut self, batch: &[Delivery]) -> impl Future<Output = anyhow::Result<Rejected>> + Send;
+}
+
+/// Consume message by message, `concurrency` at once, each with its own verdict. Ends when the service stops, after
+/// the messages in hand are settled.
+///
+/// # Errors
+/// When the stream or consumer cannot be made at the start.
+pub async fn each<H, F>(
+    ctx: &Context,
+    spec: ConsumerSpec,
+    concurrency: usize,
+    handler: H,
+) -> anyhow::Result<()>
+where
+    H: Fn(Arc<Delivery>) -> F + Send + Sync + 'static,
+    F: Future<Output = Verdict> + Send + 'static,
+{
+    let spec = ConsumerSpec { ack_all: false, ..spec };
+    let limits = BatchLimits { messages: concurrency, bytes: 8 * 1024 * 1024 };
+    let mut source = Source::open(ctx, spec.clone(), limits).await?;
+    let ctx_task = ctx.clone();
+    ctx.tasks.spawn(format!("consumer {}", spec.name), async move {
+        let settle = Settle::new(&ctx_task);
+        let mut under_way = FuturesUnordered::new();
+        let mut open = true;
+        while open || !under_way.is_empty() {
+            tokio::select! {
+                batch = source.next_batch(), if open && under_way.len() < concurrency => match batch {
+                    Some(batch) => for delivery in batch {
+                        let delivery = Arc::new(delivery);
+                        let verdict = handler(Arc::clone(&delivery));
+                        under_way.push(async move { (delivery, verdict.await) });
+                    },
+                    None => open = false,
+                },
+                Some((delivery, verdict)) = under_way.next() => settle.settle(&delivery, verdict).await,
+            }
+        }
+        ctx_task.nats.flush().await?;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// The messages of a consumer in batches, through every failure of the broker.
+struct Source {
+    ctx: Context,
+    spec: ConsumerSpec,
+    limits: BatchLimits,
+    messages: Option<futures_util::stream::ReadyChunks<jetstream::consumer::pull::Stream>>,
+    backoff: Backoff,
+}
+
+impl Source {
+    async fn open(ctx: &Context, spec: ConsumerSpec, limits: BatchLimits) -> anyhow::Result<Self> {
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut source = Self { ctx: ctx.clone(), spec, limits, messages: None, backoff };
+        source.reopen().await?;
+        Ok(source)
+    }
+
+    async fn reopen(&mut self) -> anyhow::Result<()> {
+        let consumer: PullConsumer = streams::ensure_consumer(&self.ctx.jetstream(), &self.spec).await?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(self.limits.messages)
+            .max_bytes_per_batch(self.limits.bytes)
+            .expires(Duration::from_secs(30))
+            .heartbeat(Duration::from_secs(5))
+            .messages()
+            .await?;
+        self.messages = Some(messages.ready_chunks(self.limits.messages));
+        Ok(())
+    }
+
+    /// Drop what the client prefetched and wait: what is asked for again comes in order.
+    async fn pause(&mut self, delay: Duration) {
+        self.messages = None;
+        let token = self.ctx.tasks.token();
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = token.cancelled() => {}
+        }
+    }
+
+    /// The next messages, at least one. `None` when the service stops.
+    async fn next_batch(&mut self) -> Option<Vec<Delivery>> {
+        let token = self.ctx.tasks.token();
+        loop {
+            if token.is_cancelled() {
+                return None;
+            }
+            let Some(messages) = self.messages.as_mut() else {
+                let delay = self.backoff.next_delay();
+                let reopened = tokio::select! {
+                    reopened = self.reopen() => reopened,
+                    () = token.cancelled() => return None,
+                };
+                if let Err(error) = reopened {
+                    tracing::warn!(
+                        consumer = self.spec.name,
+                        error = report(error.as_ref()),
+                        "cannot consume yet"
+                    );
+                    self.pause(delay).await;
+                }
+                continue;
+            };
+            let chunk = tokio::select! {
+                chunk = messages.next() => chunk,
+                () = token.cancelled() => return None,
+            };
+            let mut batch = Vec::new();
+            let mut failure = chunk.is_none().then(|| "the pull ended".to_owned());
+            for message in chunk.unwrap_or_default() {
+                match message {
+                    Ok(message) => batch.extend(Delivery::new(message)),
+                    Err(error) => failure = Some(report(&error)),
+                }
+            }
+            if let Some(reason) = failure {
+                tracing::debug!(consumer = self.spec.name, reason, "the pull failed, opening it anew");
+                self.messages = None;
+                if batch.is_empty() {
+                    let delay = self.backoff.next_delay();
+                    self.pause(delay).await;
+                }
+            }
+            if !batch.is_empty() {
+                self.backoff.reset();
+                return Some(batch);
+            }
+        }
+    }
+}
+
+/// Turns verdicts into acknowledgements, delays and dead letters, and counts them.
+struct Settle {
+    ctx: Context,
+    done: Counter,
+    retried: Counter,
+    rejected: Counter,
+}
+
+impl Settle {
+    fn new(ctx: &Context) -> Self {
+        let counter = |name, help| {
+            let counter = Counter::default();
+            ctx.metrics.register(ctx.name, |registry| registry.register(name, help, counter.clone()));
+            counter
+        };
+        Self {
+            ctx: ctx.clone(),
+            done: counter("messages_done", "Messages acknowledged after their effect was durable"),
+            retried: counter("messages_retried", "Messages given back to be offered again"),
+            rejected: counter(
+                "messages_rejected",
+                "Messages kept in stream REJECTED because they cannot be understood",
+            ),
+        }
+    }
+
+    async fn settle(&self, delivery: &Delivery, verdict: Verdict) {
+        let kind = match verdict {
+            Verdict::Done => {
+                self.done.inc();
+                AckKind::Ack
+            }
+            Verdict::Retry { after } => {
+                self.retried.inc();
+                AckKind::Nak(Some(after))
+            }
+            Verdict::Reject { reason } if self.dead_letter(delivery, &reason).await => AckKind::Ack,
+            Verdict::Reject { .. } => AckKind::Nak(Some(Duration::from_secs(1))),
+        };
+        if let Err(error) = delivery.message.ack_with(kind).await {
+            tracing::warn!(error = report(error.as_ref()), "an acknowledgement could not be sent");
+        }
+    }
+
+    async fn retry_all(&self, batch: &[Delivery], after: Duration) {
+        self.retried.inc_by(batch.len() as u64);
+        for delivery in batch {
+            if let Err(error) = delivery.message.ack_with(AckKind::Nak(Some(after))).await {
+                tracing::warn!(error = report(error.as_ref()), "a message could not be given back");
+            }
+        }
+    }
+
+    /// Keep the message in REJECTED. `false` when it could not be stored there.
+    async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> bool {
+        let jetstream = self.ctx.jetstream();
+        let mut headers = HeaderMap::new();
+        // A header cannot hold a line break.
+        headers.insert(rejected_header::REASON, reason.replace(['\r', '\n'], " "));
+        headers.insert(rejected_header::SUBJECT, delivery.subject());
+        let id = format!("{}:{}:{}", self.ctx.name, delivery.subject(), delivery.sequence);
+        let stored = match streams::ensure_stream(&jetstream, &protocol::stream::REJECTED).await {
+            Ok(_) => {
+                let (subject, body) = (subject::rejected(self.ctx.name), delivery.payload().clone());
+                publish::publish(&jetstream, subject, &id, headers, body)
+                    .await
+                    .map_err(|error| report(&error))
+            }
+            Err(error) => Err(report(&error)),
+        };
+        match stored {
+            Ok(_) => {
+                self.rejected.inc();
+                tracing::warn!(subject = delivery.subject(), reason, "message rejected");
+                true
+            }
+            Err(error) => {
+                tracing::error!(error, "a rejected message could not be kept and will be tried again");
+                false
+            }
+        }
+    }
+}

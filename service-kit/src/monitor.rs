@@ -1,0 +1,81 @@
+//! What monitors ask of every process: `/livez`, `/readyz`, `/metrics`.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::{Readiness, Tasks};
+
+/// The metrics of a process, in one registry that all its parts share. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<Registry>>);
+
+impl Metrics {
+    /// Register metrics of `service`: their names get the prefix `dogwatch_<service>_`.
+    pub fn register(&self, service: &str, register: impl FnOnce(&mut Registry)) {
+        let mut registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        register(registry.sub_registry_with_prefix(format!("dogwatch_{}", service.replace('-', "_"))));
+    }
+
+    /// All metrics as OpenMetrics text.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _written = prometheus_client::encoding::text::encode(&mut text, &registry);
+        text
+    }
+}
+
+/// The three routes, for a service that serves HTTP anyway.
+pub fn router(metrics: Metrics, ready: Readiness) -> Router {
+    let readyz = move || {
+        let problems = ready.problems();
+        async move {
+            if problems.is_empty() {
+                (StatusCode::OK, "ready\n".to_owned())
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n")
+            }
+        }
+    };
+    let encoded = move || {
+        let text = metrics.encode();
+        async move {
+            ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+                .into_response()
+        }
+    };
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(encoded))
+}
+
+/// Serve the three routes at `address` until the service stops.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn serve(
+    address: SocketAddr,
+    metrics: Metrics,
+    ready: Readiness,
+    tasks: &Tasks,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        anyhow::anyhow!("cannot listen on {address} for --monitor: {error}; choose a free address")
+    })?;
+    let token = tasks.token();
+    tasks.spawn("monitor", async move {
+        let app = router(metrics, ready);
+        axum::serve(listener, app).with_graceful_shutdown(token.cancelled_owned()).await?;
+        Ok(())
+    });
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! The connection to the broker: settings, reconnects with jitter, and what the client tells only by events.
+//!
+//! async-nats reports a slow consumer, a refused publish and a lost connection by callback and nowhere else, so each
+//! is counted and logged here.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use clap::Args;
+use prometheus_client::metrics::counter::Counter;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Backoff, Metrics, Readiness, report};
+
+#[derive(Debug, Clone, Args)]
+pub struct NatsSettings {
+    /// NATS servers, separated by commas; tls:// demands TLS
+    #[arg(long, env = "DOGWATCH_NATS_URL", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    pub nats_url: String,
+    /// Sign in with the NKey seed in this file
+    #[arg(long, env = "DOGWATCH_NATS_NKEY_FILE", value_name = "FILE", group = "nats_identity")]
+    pub nats_nkey_file: Option<PathBuf>,
+    /// Sign in with this .creds file
+    #[arg(long, env = "DOGWATCH_NATS_CREDS_FILE", value_name = "FILE", group = "nats_identity")]
+    pub nats_creds_file: Option<PathBuf>,
+    /// Sign in as this user, with the password in --nats-password-file
+    #[arg(
+        long,
+        env = "DOGWATCH_NATS_USER",
+        value_name = "USER",
+        group = "nats_identity",
+        requires = "nats_password_file"
+    )]
+    pub nats_user: Option<String>,
+    /// File with the password of --nats-user
+    #[arg(long, env = "DOGWATCH_NATS_PASSWORD_FILE", value_name = "FILE", requires = "nats_user")]
+    pub nats_password_file: Option<PathBuf>,
+    /// Trust the certificate authorities in this PEM file
+    #[arg(long, env = "DOGWATCH_NATS_CA_FILE", value_name = "FILE")]
+    pub nats_ca_file: Option<PathBuf>,
+    /// Client certificate (PEM) for mutual TLS
+    #[arg(long, env = "DOGWATCH_NATS_CERT_FILE", value_name = "FILE", requires = "nats_cert_key_file")]
+    pub nats_cert_file: Option<PathBuf>,
+    /// Key (PEM) of the client certificate
+    #[arg(long, env = "DOGWATCH_NATS_CERT_KEY_FILE", value_name = "FILE", requires = "nats_cert_file")]
+    pub nats_cert_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("cannot read {what} from {path}: check the path and its permissions")]
+    Secret { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("the broker at {url} refuses the sign-in: check the NKey, credentials or user given")]
+    Refused { url: String },
+    #[error("{url:?} is not a NATS address: write it like nats://host:4222")]
+    Address { url: String },
+    #[error("stopped before the broker at {url} answered (last: {reason})")]
+    Stopped { url: String, reason: String },
+}
+
+/// Whether to go on without the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Return once connected. Only a refused sign-in or a bad address is an error; anything else is tried again.
+    ForBroker,
+    /// Return at once and connect in the background: agents work without the broker (G7).
+    No,
+}
+
+/// Connect as `name`, until `stop`.
+///
+/// # Errors
+/// [`ConnectError`]; a broker that does not answer yet is waited for.
+pub async fn connect(
+    settings: &NatsSettings,
+    name: &'static str,
+    inbox_prefix: Option<String>,
+    wait: Wait,
+    (metrics, ready): (&Metrics, &Readiness),
+    stop: &CancellationToken,
+) -> Result<Client, ConnectError> {
+    let url = redact(&settings.nats_url);
+    let servers: Vec<async_nats::ServerAddr> = settings
+        .nats_url
+        .split(',')
+        .map(|part| part.trim().parse().map_err(|_| ConnectError::Address { url: redact(part) }))
+        .collect::<Result<_, _>>()?;
+    let events = Arc::new(Events::new(name, metrics, ready));
+    events.lost("not connected yet");
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(4));
+    let mut last_logged = String::new();
+    loop {
+        let options = options(settings, name, inbox_prefix.as_deref(), wait, &events).await?;
+        let error = match options.connect(servers.clone()).await {
+            Ok(client) => {
+                if wait == Wait::ForBroker {
+                    events.found();
+                }
+                return Ok(client);
+            }
+            Err(error) => error,
+        };
+        if matches!(error.kind(), ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication)
+        {
+            return Err(ConnectError::Refused { url });
+        }
+        let reason = report(&error);
+        if reason != last_logged {
+            tracing::warn!(service = name, broker = url, reason, "waiting for the broker");
+            last_logged.clone_from(&reason);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+            () = stop.cancelled() => return Err(ConnectError::Stopped { url, reason }),
+        }
+    }
+}
+
+async fn options(
+    settings: &NatsSettings,
+    name: &'static str,
+    inbox_prefix: Option<&str>,
+    wait: Wait,
+    events: &Arc<Events>,
+) -> Result<ConnectOptions, ConnectError> {
+    let callback = Arc::clone(events);
+    let mut options = ConnectOptions::new()
+        .name(format!("dogwatch-{name}"))
+        .ping_interval(Duration::from_secs(15))
+        .connection_timeout(Duration::from_secs(10))
+        .reconnect_delay_callback(|attempt| {
+            // Full jitter, so that a fleet does not come back in step; the first attempt is quick.
+            let ceiling = Duration::from_millis(50 << attempt.min(7)).min(Duration::from_secs(4));
+            ceiling.mul_f64(rand::random::<f64>())
+        })
+        .event_callback(move |event| {
+            let events = Arc::clone(&callback);
+            async move { events.handle(&event) }
+        });
+    if wait == Wait::No {
+        options = options.retry_on_initial_connect();
+    }
+    if let Some(prefix) = inbox_prefix {
+        options = options.custom_inbox_prefix(prefix);
+    }
+    if let Some(path) = &settings.nats_nkey_file {
+        options = options.nkey(secret("the NKey seed", path)?);
+    }
+    if let Some(path) = &settings.nats_creds_file {
+        options = options
+            .credentials(&secret("the credentials", path)?)
+            .map_err(|source| ConnectError::Secret { what: "the credentials", path: path.clone(), source })?;
+    }
+    if let (Some(user), Some(path)) = (&settings.nats_user, &settings.nats_password_file) {
+        options = options.user_and_password(user.clone(), secret("the password", path)?);
+    }
+    if let Some(path) = &settings.nats_ca_file {
+        secret("the certificate authorities", path)?;
+        options = options.add_root_certificates(path.clone());
+    }
+    if let (Some(certificate), Some(key)) = (&settings.nats_cert_file, &settings.nats_cert_key_file) {
+        secret("the client certificate", certificate)?;
+        secret("the key of the client certificate", key)?;
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(options)
+}
+
+fn secret(what: &'static str, path: &Path) -> Result<String, ConnectError> {
+    std::fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(|source| ConnectError::Secret {
+        what,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// An address without the user and password that it may hold.
+fn redact(url: &str) -> String {
+    url.split(',')
+        .map(|part| match (part.split_once("://"), part.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+            (None, Some((_, host))) => format!("…@{host}"),
+            _ => part.to_owned(),
+        })
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// What the connection's events do to metrics, readiness and the log.
+struct Events {
+    service: &'static str,
+    ready: Readiness,
+    condition: String,
+    connected: AtomicBool,
+    disconnects: Counter,
+    slow_consumers: Counter,
+    server_errors: Counter,
+}
+
+impl Events {
+    fn new(service: &'static str, metrics: &Metrics, ready: &Readiness) -> Self {
+        let counter = |name, help| {
+            let counter = Counter::default();
+            metrics.register(service, |registry| registry.register(name, help, counter.clone()));
+            counter
+        };
+        Self {
+            service,
+            ready: ready.clone(),
+            condition: format!("{service} nats"),
+            connected: AtomicBool::new(false),
+            disconnects: counter("nats_disconnects", "Connections to the broker that were lost"),
+            slow_consumers: counter(
+                "nats_slow_consumers",
+                "Messages dropped because a subscription was too slow",
+            ),
+            server_errors: counter("nats_errors", "Errors that the broker sent, such as refused permissions"),
+        }
+    }
+
+    fn found(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+        self.ready.met(&self.condition);
+    }
+
+    fn lost(&self, reason: &str) {
+        self.ready.unmet(&self.condition, reason);
+    }
+
+    fn handle(&self, event: &Event) {
+        let service = self.service;
+        match event {
+            Event::Connected => {
+                self.found();
+                tracing::info!(service, "connected to the broker");
+            }
+            Event::Disconnected => {
+                self.lost("the broker is away");
+                if self.connected.swap(false, Ordering::Relaxed) {
+                    self.disconnects.inc();
+                    tracing::warn!(service, "lost the broker, reconnecting");
+                }
+            }
+            Event::SlowConsumer(_) => {
+                self.slow_consumers.inc();
+                tracing::warn!(service, "messages dropped: a subscription is too slow");
+            }
+            Event::ServerError(ServerError::Other(error)) => {
+                self.server_errors.inc();
+                tracing::error!(service, error, "the broker refused something");
+            }
+            Event::ServerError(error) => {
+                self.server_errors.inc();
+                tracing::error!(service, %error, "the broker refused something");
+            }
+            Event::ClientError(error) => tracing::debug!(service, %error, "client error"),
+            Event::LameDuckMode | Event::Draining | Event::Closed => {
+                tracing::debug!(service, %event, "connection")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        assert_eq!(redact("nats://me:s3cret@host:4222,nats://b:4222"), "nats://…@host:4222,nats://b:4222");
+        assert_eq!(redact("me:s@cret@host"), "…@host");
+    }
+}

@@ -1,0 +1,64 @@
+//! Asking another service, and getting a typed answer or a typed error.
+
+use std::time::Duration;
+
+use async_nats::{Client, RequestErrorKind};
+use protocol::{ErrorCode, ErrorReply, Reply};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::report;
+
+/// How long an answer may take unless the caller says otherwise.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    #[error(
+        "nobody answers on {subject}: the service behind it is not running, or not connected to the broker"
+    )]
+    NoResponder { subject: String },
+    #[error("no answer on {subject} within {timeout:?}")]
+    TimedOut { subject: String, timeout: Duration },
+    #[error("cannot ask on {subject}: {reason}")]
+    Transport { subject: String, reason: String },
+    #[error("the answer on {subject} cannot be read: {reason}")]
+    Malformed { subject: String, reason: String },
+    /// The other side understood, and said no.
+    #[error(transparent)]
+    Refused(ErrorReply),
+}
+
+/// # Errors
+/// [`RequestError`].
+pub async fn request<Q: Serialize, R: DeserializeOwned>(
+    client: &Client,
+    subject: &str,
+    question: &Q,
+    timeout: Duration,
+) -> Result<R, RequestError> {
+    let transport = |reason: String| RequestError::Transport { subject: subject.to_owned(), reason };
+    let body = protocol::encode(question).map_err(|error| transport(error.to_string()))?;
+    let sent = client.request(subject.to_owned(), body.into());
+    let timed_out = || RequestError::TimedOut { subject: subject.to_owned(), timeout };
+    let message = tokio::time::timeout(timeout, sent).await.map_err(|_| timed_out())?.map_err(|error| {
+        match error.kind() {
+            RequestErrorKind::NoResponders => RequestError::NoResponder { subject: subject.to_owned() },
+            RequestErrorKind::TimedOut => timed_out(),
+            _ => transport(report(&error)),
+        }
+    })?;
+    let reply: Reply<R> = protocol::decode(&message.payload, protocol::limits::MESSAGE).map_err(|error| {
+        RequestError::Malformed { subject: subject.to_owned(), reason: error.to_string() }
+    })?;
+    reply.into_result().map_err(RequestError::Refused)
+}
+
+impl From<RequestError> for ErrorReply {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Refused(reply) => reply,
+            RequestError::Malformed { .. } => Self::new(ErrorCode::Internal, error.to_string()),
+            other => Self::new(ErrorCode::Unavailable, other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! A receiver of webhooks that records what it gets and answers as it is told.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode, routing::any};
+
+/// One request that came in.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub headers: HeaderMap,
+    pub body: serde_json::Value,
+}
+
+/// Listens on loopback until it is dropped. Answers 200, or the next of the statuses given to [`WebhookSink::answer`].
+pub struct WebhookSink {
+    address: SocketAddr,
+    state: Arc<Shared>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    received: Mutex<Vec<Received>>,
+    answers: Mutex<VecDeque<u16>>,
+}
+
+impl WebhookSink {
+    pub async fn start() -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// Listen on an address that a test chose before.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind(address).await.expect("listen for webhooks");
+        let address = listener.local_addr().expect("address");
+        let state = Arc::new(Shared::default());
+        let app = Router::new().route("/", any(receive)).with_state(Arc::clone(&state));
+        let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("serve webhooks") });
+        Self { address, state, server }
+    }
+
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// Statuses for the next requests, in order; afterwards 200 again.
+    pub fn answer(&self, statuses: &[u16]) {
+        self.state.answers.lock().expect("answers").extend(statuses);
+    }
+
+    /// All requests so far, refused ones too.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.state.received.lock().expect("received").clone()
+    }
+}
+
+impl Drop for WebhookSink {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn receive(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let body = serde_json::from_slice(&body).unwrap_or(serde_json::Value::Null);
+    state.received.lock().expect("received").push(Received { headers, body });
+    let status = state.answers.lock().expect("answers").pop_front();
+    status.map_or(StatusCode::OK, |status| StatusCode::from_u16(status).expect("an HTTP status"))
+}
