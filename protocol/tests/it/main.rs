@@ -1,6 +1,8 @@
 //! Every message that was ever sent can still be read: one frozen sample of each, in `test-data/<message>/v<N>.json`.
 //! A sample is never edited after a release; a new form gets a new file.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test reports by panicking
+
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{Reply, admin, alert, config, query, result, stored};
