@@ -9,7 +9,10 @@ use std::{
 use serde_json::Value;
 use testkit::eventually;
 
-use crate::{SOON, stack::Up};
+use crate::{
+    SOON,
+    stack::{Up, kill},
+};
 
 const EVERY_SECOND: &str = "kind: Check\nname: tick\nevery: 1s\nbuiltin: uptime\n";
 
@@ -39,17 +42,8 @@ async fn reaches(up: &Up, highest: u64) -> BTreeMap<u64, usize> {
     .await
 }
 
-/// The broker that `up` runs.
 fn broker(up: &Up) -> u32 {
-    let listing =
-        Command::new("ps").args(["-o", "pid=,comm=", "--ppid", &up.program.pid().to_string()]).output();
-    let listing = String::from_utf8(listing.expect("run ps").stdout).expect("UTF-8");
-    let line = listing.lines().find(|line| line.contains("nats-server")).expect("a nats-server below up");
-    line.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("its pid")
-}
-
-fn kill(signal: &str, pid: u32) {
-    assert!(Command::new("kill").arg(signal).arg(pid.to_string()).status().expect("run kill").success());
+    up.program.broker().expect("a nats-server below up")
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! `dogwatch up` on free ports and a folder of its own, and the client commands that talk to it.
 
-use std::{net::SocketAddr, path::Path, process::Output};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,7 +17,48 @@ pub(crate) struct Up {
     pub(crate) http: SocketAddr,
     pub(crate) submit: SocketAddr,
     pub(crate) nats: SocketAddr,
-    pub(crate) program: Program,
+    pub(crate) program: Running,
+}
+
+/// A `dogwatch up` that takes its broker along when a test ends.
+pub(crate) struct Running(Program);
+
+impl std::ops::Deref for Running {
+    type Target = Program;
+    fn deref(&self) -> &Program {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Program {
+        &mut self.0
+    }
+}
+
+impl Running {
+    /// Process id of the broker that it runs, if it runs one now.
+    pub(crate) fn broker(&self) -> Option<u32> {
+        let parent = self.0.pid().to_string();
+        let listing =
+            Command::new("ps").args(["-o", "pid=,comm=", "--ppid", &parent]).output().expect("run ps");
+        let listing = String::from_utf8(listing.stdout).expect("UTF-8");
+        let line = listing.lines().find(|line| line.contains("nats-server"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(pid) = self.broker() {
+            kill("-KILL", pid);
+        }
+    }
+}
+
+/// Send a signal to a process that must be there.
+pub(crate) fn kill(signal: &str, pid: u32) {
+    assert!(Command::new("kill").arg(signal).arg(pid.to_string()).status().expect("run kill").success());
 }
 
 impl Up {
@@ -96,12 +141,12 @@ impl Up {
 }
 
 /// `dogwatch up`, not waited for.
-pub(crate) fn spawn(folder: &Path, [http, submit, nats]: [SocketAddr; 3], args: &[&str]) -> Program {
+pub(crate) fn spawn(folder: &Path, [http, submit, nats]: [SocketAddr; 3], args: &[&str]) -> Running {
     let mut command = program::command("dogwatch");
     command.arg("up").arg("--data").arg(folder);
     command.args(["--http", &http.to_string(), "--submit", &submit.to_string()]);
     command.args(["--nats-port", &nats.port().to_string()]);
     command.arg("--nats-server").arg(testkit::nats::binary());
     command.args(args);
-    Program::spawn("dogwatch up", command)
+    Running(Program::spawn("dogwatch up", command))
 }
