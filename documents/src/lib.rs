@@ -4,7 +4,11 @@
 //! Pure: no clock, no I/O. Start reading at [`read`] (a set of files) and [`RuleExpression`].
 
 mod expression;
-
+mod fields;
+mod kinds;
 mod nearest;
+mod set;
+mod yaml;
 
 pub use expression::{EvalError, ExpressionError, HostExpression, HostView, RuleExpression, RuleView};
+pub use set::{DOCUMENTS, read};
