@@ -230,8 +230,10 @@ impl Changes {
         for _ in 0..ATTEMPTS {
             let log = Log::open(self.ctx.jetstream()).await?;
             let position = self.position();
-            let from = if self.is_ours(&log, &position).await? { position.sequence + 1 } else { log.first };
-            let Some(newest) = self.read(&log, from, &position).await? else {
+            let ours = self.is_ours(&log, &position).await?;
+            let (from, newest) =
+                if ours { (position.sequence + 1, position.revision) } else { (log.first, 0) };
+            let Some(newest) = self.read(&log, from, newest).await? else {
                 // Another history, which holds from now on: read it from its beginning.
                 self.discard(&position).await?;
                 continue;
@@ -256,11 +258,9 @@ impl Changes {
         Ok(matches!(entry, Entry::Record(record) if record.id == position.id))
     }
 
-    /// Read the stream from `from` on and fold what is new. The newest revision that it holds; `None` when it tells
-    /// another history than the store.
-    async fn read(&self, log: &Log, from: u64, position: &Position) -> Result<Option<u64>, SyncError> {
-        let mut newest =
-            if from == position.sequence + 1 && position.revision > 0 { position.revision } else { 0 };
+    /// Read the stream from `from` on, before which it holds revisions up to `newest`, and fold what is new. The newest
+    /// revision that it holds; `None` when it tells another history than the store.
+    async fn read(&self, log: &Log, from: u64, mut newest: u64) -> Result<Option<u64>, SyncError> {
         let mut next = self.position().revision + 1;
         let mut batch = Vec::new();
         let mut moved = None;

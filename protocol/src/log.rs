@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogRecord {
     pub v: u8,
-    /// Random; the `Nats-Msg-Id`. Tells this change from another that claims the same revision.
+    /// Random. Tells this change from another that claims the same revision.
     pub id: String,
     pub revision: u64,
     pub at_ms: u64,

@@ -86,7 +86,8 @@ impl Log {
         }
         let message = PublishMessage::build()
             .payload(body.into())
-            .message_id(&record.id)
+            // With the place: a record that the broker lost may be given back within the duplicate window.
+            .message_id(format!("{}:{last}", record.id))
             .expected_stream(CONFIG.name)
             .expected_last_sequence(last);
         let sent =
