@@ -1,0 +1,108 @@
+//! The expression language: CEL over what is known of a host and of one result.
+//!
+//! Three things differ from plain CEL, so that operators are not bitten: every number is a float (`value * 2 > 90`
+//! works for 45.5 as for 46), a label that a host does not have makes the expression false instead of failing, and
+//! functions are those of [`compile::FUNCTIONS`] only.
+
+mod compile;
+mod context;
+
+use std::sync::Arc;
+
+use protocol::{AgentId, CheckResult, Facts, Labels, Scalar};
+
+use compile::Program;
+
+/// Why a text is not an expression. Lines and columns count from 1, inside the expression.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ExpressionError {
+    pub line: u64,
+    pub column: u64,
+    pub message: String,
+}
+
+/// Why an expression has no answer for one host or result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EvalError {
+    #[error("there is no {name:?} here; has(…) asks whether there is, as in has(facts.{name})")]
+    Missing { name: String },
+    #[error("the expression fails: {0}")]
+    Failed(String),
+    #[error("the expression gives {0} where true or false is needed: compare it with something")]
+    NotBool(&'static str),
+}
+
+/// What an expression sees of a host.
+#[derive(Debug, Clone, Copy)]
+pub struct HostView<'a> {
+    pub agent: &'a AgentId,
+    pub facts: &'a Facts,
+    pub labels: &'a Labels,
+}
+
+/// What an expression sees of a result, and of the host that it is from.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleView<'a> {
+    pub result: &'a CheckResult,
+    pub host: HostView<'a>,
+}
+
+/// Which hosts? CEL over `agent`, `facts` and `labels`. Compiled once, evaluated many times; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct HostExpression(Arc<Program>);
+
+/// Is this result wrong? CEL over `value`, `status`, `metrics`, `output`, `agent`, `check`, `labels` and `facts`.
+/// Compiled once, evaluated many times; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RuleExpression(Arc<Program>);
+
+impl HostExpression {
+    /// # Errors
+    /// [`ExpressionError`] for wrong syntax, unknown variables and functions, and what is too large or too deep.
+    pub fn compile(text: &str) -> Result<Self, ExpressionError> {
+        Ok(Self(Arc::new(Program::compile(text, &context::HOST_VARIABLES)?)))
+    }
+
+    /// A label that the host does not have makes it false, and so does any fact of a host that reported none.
+    ///
+    /// # Errors
+    /// [`EvalError`] when a fact is missing, types do not fit, or the outcome is not a truth value.
+    pub fn matches(&self, host: &HostView<'_>) -> Result<bool, EvalError> {
+        let outcome = self.0.evaluate(|name| context::of_host(host, name));
+        match outcome {
+            Err(EvalError::Missing { .. }) if host.facts.is_empty() => Ok(false),
+            Err(EvalError::Missing { name }) if self.0.is_missing_label(&name, host.labels) => Ok(false),
+            outcome => outcome,
+        }
+    }
+}
+
+impl RuleExpression {
+    /// # Errors
+    /// [`ExpressionError`] for wrong syntax, unknown variables and functions, and what is too large or too deep.
+    pub fn compile(text: &str) -> Result<Self, ExpressionError> {
+        Ok(Self(Arc::new(Program::compile(text, &context::RULE_VARIABLES)?)))
+    }
+
+    /// A label that the host does not have makes it false, and so does arithmetic on a `value` that is no number:
+    /// a check that could not measure raises no threshold.
+    ///
+    /// # Errors
+    /// [`EvalError`] when a fact or metric is missing, types do not fit, or the outcome is not a truth value.
+    pub fn holds(&self, view: &RuleView<'_>) -> Result<bool, EvalError> {
+        let outcome = self.0.evaluate(|name| context::of_result(view, name));
+        match outcome {
+            Err(EvalError::Missing { name }) if self.0.is_missing_label(&name, view.host.labels) => Ok(false),
+            Err(EvalError::Failed(_))
+                if self.0.uses("value") && !matches!(view.result.value, Some(Scalar::Number(_))) =>
+            {
+                Ok(false)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+use proptest::prelude::*;
+use protocol::{CheckName, Metric, Origin, Status};
+use serde_json::json;
+
+use super::*;
+
+struct World {
+    agent: AgentId,
+    facts: Facts,
+    labels: Labels,
+    result: CheckResult,
+}
+
+impl World {
+    fn new() -> Self {
+        let facts = [
+            ("os", json!("linux")),
+            ("cpus", json!(4)),
+            ("load", json!(1.5)),
+            ("disks", json!(["sda", "sdb"])),
+        ];
+        Self {
+            agent: AgentId::new("web-01").unwrap(),
+            facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
+            labels: [("role".to_owned(), "web".to_owned())].into(),
+            result: CheckResult {
+                v: 1,
+                agent: AgentId::new("web-01").unwrap(),
+                check: CheckName::new("disk").unwrap(),
+                epoch: 0,
+                seq: 1,
+                at_ms: 1,
+                status: Status::Warning,
+                value: Scalar::number(90.5),
+                unit: None,
+                metrics: vec![Metric {
+                    name: "/var".to_owned(),
+                    value: 83.5,
+                    unit: None,
+                    warn: None,
+                    crit: None,
+                    min: None,
+                    max: None,
+                }],
+                output: "DISK WARNING".to_owned(),
+                exit_code: Some(1),
+                duration_ms: 1,
+                revision: 1,
+                origin: Origin::Agent,
+                replayed: false,
+                id: None,
+            },
+        }
+    }
+
+    fn host(&self) -> HostView<'_> {
+        HostView { agent: &self.agent, facts: &self.facts, labels: &self.labels }
+    }
+
+    fn matches(&self, text: &str) -> Result<bool, EvalError> {
+        HostExpression::compile(text).unwrap_or_else(|error| panic!("{text}: {error}")).matches(&self.host())
+    }
+
+    fn holds(&self, text: &str) -> Result<bool, EvalError> {
+        let view = RuleView { result: &self.result, host: self.host() };
+        RuleExpression::compile(text).unwrap_or_else(|error| panic!("{text}: {error}")).holds(&view)
+    }
+}
+
+#[test]
+fn hosts_are_selected_by_facts_and_labels() {
+    let world = World::new();
+    for (text, expected) in [
+        (r#"facts.os == "linux""#, true),
+        (r#"facts.os == "linux" && labels.role in ["web", "db"]"#, true),
+        ("facts.cpus >= 4 && facts.cpus * 2 > 7.5 && facts.cpus == 4", true),
+        ("facts.load / 3 < 1 && -1 < facts.load", true),
+        ("int(facts.cpus) % 2 == 0", true),
+        (r#"facts.disks[0] == "sda" && size(facts.disks) + 1 == 3"#, true),
+        (r#"facts.disks.exists(d, d.startsWith("sd")) && facts.disks.exists_one(d, d == "sda")"#, true),
+        (r#"agent.matches("^web-[0-9]+$")"#, true),
+        (r#"has(facts.gpu) && facts.gpu == "x""#, false),
+        (r#"labels.rack == "r1""#, false),
+        (r#"labels["rack"] == "r1""#, false),
+        (r#"!has(labels.rack) || labels.rack == "r1""#, true),
+    ] {
+        assert_eq!(world.matches(text), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_missing_fact_and_a_wrong_type_are_errors_with_a_reason() {
+    let mut world = World::new();
+    let error = |outcome: Result<bool, EvalError>| outcome.unwrap_err().to_string();
+    assert_eq!(
+        error(world.matches(r#"facts.gpu == "x""#)),
+        r#"there is no "gpu" here; has(…) asks whether there is, as in has(facts.gpu)"#
+    );
+    assert!(error(world.matches("facts.os > 3")).starts_with("the expression fails: "));
+    assert_eq!(
+        error(world.matches("facts.cpus")),
+        "the expression gives a number where true or false is needed: compare it with something"
+    );
+    // A host that reported no facts (a script speaks for it) is not selected by any, and that is no fault.
+    world.facts.clear();
+    assert_eq!(world.matches(r#"facts.os == "linux""#), Ok(false));
+}
+
+#[test]
+fn rules_judge_values_whole_or_not() {
+    let mut world = World::new();
+    for (value, expected) in [(90.5, true), (91.0, true), (90.0, false)] {
+        world.result.value = Scalar::number(value);
+        for text in ["value > 90", "value > 90.0", "value * 2 > 180", "value - 90 > 0 && value != 0"] {
+            assert_eq!(world.holds(text), Ok(expected), "{text} at {value}");
+        }
+    }
+    assert_eq!(world.holds("value == 90"), Ok(true));
+    for text in [
+        r#"metrics["/var"] > 80 && status == "warning""#,
+        r#"check == "disk" && output.contains("WARN") && agent == "web-01" && labels.role == "web""#,
+        "metrics.exists(name, metrics[name] > 80)",
+        r#"value > 90 ? false : true"#,
+    ] {
+        assert_eq!(world.holds(text), Ok(true), "{text}");
+    }
+    assert!(matches!(world.holds(r#"metrics["/"] > 80"#), Err(EvalError::Missing { name }) if name == "/"));
+}
+
+#[test]
+fn a_value_that_is_no_number_holds_no_threshold() {
+    let mut world = World::new();
+    for value in [None, Some(Scalar::Text("n/a".to_owned())), Some(Scalar::Bool(true))] {
+        world.result.value = value;
+        assert_eq!(world.holds("value > 90"), Ok(false));
+        assert_eq!(world.holds("value * 2 > 90"), Ok(false));
+        assert_eq!(world.holds(r#"value > 90 || status == "warning""#), Ok(true));
+    }
+    world.result.value = Some(Scalar::Text("down".to_owned()));
+    assert_eq!(world.holds(r#"value == "down""#), Ok(true));
+}
+
+#[test]
+fn mistakes_are_found_when_it_is_compiled() {
+    for (text, line, column, message) in [
+        ("value >", 1, 8, "this is not an expression"),
+        (
+            "vlaue > 90",
+            1,
+            1,
+            "there is no variable \"vlaue\" here (did you mean \"value\"?); there are value, ",
+        ),
+        ("value > 1 &&\n  statsu == \"ok\"", 2, 3, "there is no variable \"statsu\""),
+        ("forecast(\"4h\") > 95", 1, 9, "forecast() is not available yet: it comes with a later version"),
+        ("output.conains(\"x\")", 1, 15, "there is no function conains() (did you mean \"contains\"?)"),
+        ("", 1, 1, "this is not an expression"),
+        ("Foo{a: 1} == 1", 1, 4, "there are no message types"),
+        ("metrics.all(a, metrics.all(b, a == b))", 1, 27, "one all, exists"),
+    ] {
+        let error = RuleExpression::compile(text).unwrap_err();
+        assert!(error.message.starts_with(message), "{text}: {error}");
+        assert_eq!((error.line, error.column), (line, column), "{text}: {error}");
+    }
+    assert!(
+        HostExpression::compile("value > 1").unwrap_err().message.contains("there are agent, facts, labels")
+    );
+}
+
+#[test]
+fn deep_and_large_expressions_are_refused_and_the_deepest_allowed_evaluate() {
+    let world = World::new();
+    let nested = |n: usize| format!("{}true{}", "(".repeat(n), ")".repeat(n));
+    let not = |n: usize| format!("{}true", "!".repeat(n));
+    let plus = |n: usize| format!("{}0 == 0", "0 + ".repeat(n));
+    let index = |n: usize| format!("{}facts{}", "[".repeat(n), "]".repeat(n));
+    let select = |n: usize| format!("facts{} == 1", ".a".repeat(n));
+    let choose = |n: usize| format!("{}true", "true ? true : ".repeat(n));
+    for n in [10, 30, 38, 60, 100, 200, 500, 1000] {
+        for text in [nested(n), not(n), plus(n), index(n), select(n), choose(n)] {
+            // Test threads have stacks of 2 MiB, as the workers of the services.
+            if let Ok(expression) = HostExpression::compile(&text) {
+                let _either = expression.matches(&world.host());
+            }
+        }
+    }
+    assert_eq!(world.matches(&not(38)), Ok(true));
+    assert!(HostExpression::compile(&plus(100)).unwrap_err().message.contains("nested more than"));
+    let long = format!("agent == \"{}\"", "x".repeat(3000));
+    assert!(HostExpression::compile(&long).unwrap_err().message.contains("more than the 2048 allowed"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,60}") {
+        let world = World::new();
+        if let Ok(expression) = RuleExpression::compile(&text) {
+            let _either = expression.holds(&RuleView { result: &world.result, host: world.host() });
+        }
+    }
+
+    #[test]
+    fn no_expression_panics(
+        text in "(value|metrics|facts|labels\\.a|output|\"x\"|-?[0-9]{1,20}|1\\.5)( (\\+|-|\\*|/|%|<|==|&&|in) (value|facts\\.os|[0-9]{1,19}u?|\"\"|\\[1\\]|\\{\"a\": 1\\}|size\\(output\\)|int\\(value\\))){0,6}"
+    ) {
+        let world = World::new();
+        if let Ok(expression) = RuleExpression::compile(&text) {
+            let _either = expression.holds(&RuleView { result: &world.result, host: world.host() });
+        }
+    }
+}

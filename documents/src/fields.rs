@@ -1,0 +1,179 @@
+//! Reading the keys of one mapping, collecting every problem instead of stopping at the first.
+
+use std::{str::FromStr, time::Duration};
+
+use protocol::admin::Problem;
+
+use crate::{
+    nearest,
+    yaml::{Entry, Node, Place, Value},
+};
+
+/// Problems of one file.
+pub(crate) struct Problems<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) text: &'a str,
+    pub(crate) found: &'a mut Vec<Problem>,
+}
+
+impl Problems<'_> {
+    pub(crate) fn add(&mut self, place: Place, message: impl Into<String>) {
+        let Place { line, column } = place;
+        self.found.push(Problem { path: self.path.to_owned(), line, column, message: message.into() });
+    }
+
+    /// A problem inside a text that begins at `place`. A text that stands in the file as it is gets the exact place.
+    pub(crate) fn add_inside(&mut self, place: Place, text: &str, (line, column): (u64, u64), message: &str) {
+        let exact = (line == 1).then(|| {
+            let index = |n: u64| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
+            let source = self.text.lines().nth(index(place.line))?;
+            let (start, _) = source.char_indices().nth(index(place.column))?;
+            let rest = source.get(start..)?;
+            let quote = u64::from(rest.starts_with(['\'', '"']));
+            let inside = rest.get(usize::try_from(quote).ok()?..)?;
+            inside
+                .starts_with(text)
+                .then_some(Place { line: place.line, column: place.column + quote + column - 1 })
+        });
+        match exact.flatten() {
+            Some(place) => self.add(place, message),
+            None => self.add(place, format!("{message} (line {line}, column {column} of the expression)")),
+        }
+    }
+}
+
+/// The keys of one mapping, each read at most once.
+pub(crate) struct Fields {
+    place: Place,
+    /// What the mapping is, for messages: `a Check`.
+    what: String,
+    entries: Vec<Entry>,
+    known: Vec<&'static str>,
+}
+
+impl Fields {
+    /// `None`, and a problem, when `node` is no mapping.
+    pub(crate) fn of(node: Node, what: &str, problems: &mut Problems<'_>) -> Option<Self> {
+        match node.value {
+            Value::Map(entries) => {
+                Some(Self { place: node.place, what: what.to_owned(), entries, known: Vec::new() })
+            }
+            other => {
+                problems.add(
+                    node.place,
+                    format!("{what} is a mapping such as \"name: …\", not {}", other.describe()),
+                );
+                None
+            }
+        }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    pub(crate) fn rename(&mut self, what: &str) {
+        what.clone_into(&mut self.what);
+    }
+
+    /// The value of a key, if it is there. `key:` without a value counts as absent.
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Node> {
+        self.known.push(key);
+        let index = self.entries.iter().position(|entry| entry.key == key)?;
+        let node = self.entries.swap_remove(index).value;
+        (!matches!(node.value, Value::Null)).then_some(node)
+    }
+
+    pub(crate) fn required(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<Node> {
+        let node = self.take(key);
+        if node.is_none() {
+            problems.add(self.place, format!("{} needs the key {key:?}", self.what));
+        }
+        node
+    }
+
+    /// A text; numbers and truth values count as the text they are written as.
+    pub(crate) fn text(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<(Place, String)> {
+        text(key, self.take(key)?, problems)
+    }
+
+    /// A value read from a text.
+    pub(crate) fn parsed<T: FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Option<T> {
+        let node = self.take(key)?;
+        parse(key, node, problems)
+    }
+
+    pub(crate) fn required_parsed<T: FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Option<T> {
+        let node = self.required(key, problems)?;
+        parse(key, node, problems)
+    }
+
+    pub(crate) fn duration(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Option<(Place, Duration)> {
+        duration(key, self.take(key)?, problems)
+    }
+
+    pub(crate) fn list(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Vec<Node> {
+        match self.take(key) {
+            None => Vec::new(),
+            Some(Node { value: Value::List(items), .. }) => items,
+            Some(node) => {
+                let found = node.value.describe();
+                problems.add(node.place, format!("{key:?} is a list such as [a, b], not {found}"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whatever key was not asked for is unknown.
+    pub(crate) fn finish(self, problems: &mut Problems<'_>) {
+        for entry in &self.entries {
+            let hint = nearest::hint(&entry.key, &self.known);
+            let (what, known) = (&self.what, self.known.join(", "));
+            let key: String = entry.key.chars().take(64).collect();
+            problems.add(entry.place, format!("{what} has no key {key:?}{hint}; its keys are {known}"));
+        }
+    }
+}
+
+pub(crate) fn text(key: &str, node: Node, problems: &mut Problems<'_>) -> Option<(Place, String)> {
+    match node.value {
+        Value::Text(text) | Value::Number(text) => Some((node.place, text)),
+        Value::Bool(value) => Some((node.place, value.to_string())),
+        other => {
+            problems.add(node.place, format!("{key:?} is a text, not {}", other.describe()));
+            None
+        }
+    }
+}
+
+pub(crate) fn parse<T: FromStr<Err: std::fmt::Display>>(
+    key: &str,
+    node: Node,
+    problems: &mut Problems<'_>,
+) -> Option<T> {
+    let (place, text) = text(key, node, problems)?;
+    text.parse().map_err(|error| problems.add(place, format!("{key}: {error}"))).ok()
+}
+
+pub(crate) fn duration(key: &str, node: Node, problems: &mut Problems<'_>) -> Option<(Place, Duration)> {
+    let (place, text) = text(key, node, problems)?;
+    match protocol::duration::parse(&text) {
+        Ok(duration) => Some((place, duration)),
+        Err(error) => {
+            problems.add(place, format!("{key}: {error}"));
+            None
+        }
+    }
+}

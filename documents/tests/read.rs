@@ -1,0 +1,239 @@
+//! Files of documents as operators write them, right and wrong.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use proptest::prelude::*;
+use protocol::{
+    admin::SourceFile,
+    document::{Document, Kind},
+};
+
+fn file(path: &str, text: &str) -> SourceFile {
+    SourceFile { path: path.to_owned(), text: text.to_owned() }
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let problems = documents::read(&[file("a.yaml", text)], |_, _| false).expect_err(text);
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_documents_of_the_design_are_read() {
+    let text = r#"
+# a comment
+kind: Check
+name: os_updates
+description: Packages that wait to be upgraded
+hosts: 'facts.os == "linux"'
+every: 1h
+timeout: 2m
+variants:
+  - when: facts.package_manager == "dnf"
+    command: dnf -q -C check-update | grep -c '^[[:alnum:]]'
+  - command: "true"
+output: number
+unit: packages
+warning: "> 0"
+critical: 50
+---
+kind: Check
+name: disk
+builtin: disk
+every: 10s
+---
+---
+kind: Rule
+name: disk_full
+check: disk
+when: value > 90
+for: 5m
+severity: critical
+notify: [ops]
+---
+{"kind": "Receiver", "name": "ops", "webhook": {"url": "https://hooks.example/x"}}
+"#;
+    let documents =
+        documents::read(&[file("a.yaml", text), file("empty.yaml", "# nothing\n")], |_, _| false).unwrap();
+    assert_eq!(
+        documents.iter().map(Document::name).collect::<Vec<_>>(),
+        ["os_updates", "disk", "disk_full", "ops"]
+    );
+    let [Document::Check(updates), Document::Check(disk), Document::Rule(rule), Document::Receiver(ops)] =
+        documents.as_slice()
+    else {
+        panic!("{documents:?}")
+    };
+    assert_eq!(updates.variants.len(), 2);
+    assert_eq!(updates.critical.as_ref().unwrap().as_str(), "50");
+    // No timeout given: 30 s would not fit into 10 s.
+    assert_eq!(disk.timeout.as_millis(), 8_000);
+    assert_eq!(rule.hold.as_secs(), 300);
+    assert_eq!(ops.webhook.timeout.as_secs(), 15);
+    for document in &documents {
+        let json = serde_json::to_string(document).unwrap();
+        assert_eq!(&serde_json::from_str::<Document>(&json).unwrap(), document, "{json}");
+    }
+}
+
+#[test]
+fn every_mistake_is_named_with_its_place_and_remedy() {
+    for (text, expected) in [
+        (
+            "kind: Check\nname: a\nbuiltin: cpu\nevry: 10s\n",
+            &[
+                "a.yaml:1:1: a Check needs the key \"every\"",
+                "a.yaml:4:1: a Check has no key \"evry\" (did you mean \"every\"?); its keys are kind, name, description, hosts, every, timeout, command, builtin, variants, output, unit, warning, critical",
+            ][..],
+        ),
+        (
+            "kind: Check\nname: a b\nbuiltin: cpu\nevery: 10\nwarning: lots\n",
+            &[
+                "a.yaml:2:7: name: \"a b\" is not a valid check name: use [A-Za-z0-9][A-Za-z0-9_-]{0,63}",
+                "a.yaml:4:8: every: \"10\" is not a duration: write it like 30s, 5m, 1h or 1h 30m",
+                "a.yaml:5:10: warning: \"lots\" is not a threshold: write a comparison such as \"> 90\", \"<= 5\" or \"!= 0\", or a Nagios range such as \"10:20\"",
+            ],
+        ),
+        (
+            "kind: Check\nname: a\nevery: 500ms\n",
+            &[
+                "a.yaml:1:1: a Check has exactly one of \"command\", \"builtin\" and \"variants\"",
+                "a.yaml:3:8: every: a check runs at most once a second, so this is 1s or more",
+            ],
+        ),
+        (
+            "kind: Check\nname: a\nevery: 10s\ntimeout: 10s\nbuiltin: cpu\ncommand: x\noutput: json\n",
+            &[
+                "a.yaml:1:1: a Check has exactly one of \"command\", \"builtin\" and \"variants\"",
+                "a.yaml:4:10: timeout: it is longer than 0s and shorter than \"every\" (10s)",
+                "a.yaml:7:9: output: json is not available yet: it comes with a later version",
+            ],
+        ),
+        (
+            "kind: Check\nname: a\nevery: 1m\nvariants:\n  - command: x\n  - when: fact.os == \"x\"\n    builtin: cpu\n    command: y\n",
+            &[
+                "a.yaml:5:5: a variant without \"when\" fits every host, so those after it never run: put it last",
+                "a.yaml:6:5: a variant has exactly one of \"command\" and \"builtin\"",
+                "a.yaml:6:11: when: there is no variable \"fact\" here (did you mean \"facts\"?); there are agent, facts, labels",
+            ],
+        ),
+        (
+            "kind: Check\nname: a\nevery: 1m\nbuiltin: cpu\nhosts: 'facts.os == \"linux\" && labls.x == \"y\"'\n",
+            &[
+                "a.yaml:5:32: hosts: there is no variable \"labls\" here (did you mean \"labels\"?); there are agent, facts, labels",
+            ],
+        ),
+        (
+            "kind: Rule\nname: r\ncheck: dsk\nwhen: forecast(\"4h\") > 95\nseverity: bad\nnotify: ops\naction: x\n",
+            &[
+                "a.yaml:3:8: there is no Check \"dsk\": apply it with this set, or correct the name",
+                "a.yaml:4:15: when: forecast() is not available yet: it comes with a later version",
+                "a.yaml:5:11: severity: it is one of info, warning and critical",
+                "a.yaml:6:9: \"notify\" is a list such as [a, b], not a text",
+                "a.yaml:7:9: action is not available yet: it comes with a later version",
+            ],
+        ),
+        (
+            "kind: Group\nname: g\n---\nkind: Chek\n---\nname: x\n---\n- 1\n",
+            &[
+                "a.yaml:1:7: kind Group comes with a later version",
+                "a.yaml:4:7: there is no kind \"Chek\" (did you mean \"Check\"?); the kinds are Check, Rule, Receiver",
+                "a.yaml:6:1: a document needs the key \"kind\"",
+                "a.yaml:8:1: a document is a mapping such as \"name: …\", not a list",
+            ],
+        ),
+        (
+            "kind: Receiver\nname: ops\nwebhook:\n  url: ftp://secret@x\n  timeout: 10m\n",
+            &[
+                "a.yaml:4:8: url: write it like https://host/path, with http or https and a host",
+                "a.yaml:5:12: timeout: a webhook gets 1s to 1m",
+            ],
+        ),
+        (
+            "kind: Check\nname: a\nevery: 1m\nbuiltin: cpu\n---\nkind: Check\nname: a\nevery: 1m\nbuiltin: cpu\n",
+            &["a.yaml:6:1: the Check \"a\" is already defined at a.yaml:1: remove or rename one"],
+        ),
+    ] {
+        assert_eq!(problems(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_yaml_is_named_with_its_place() {
+    for (text, place) in [
+        ("kind: Check\nname: [a\n", "a.yaml:"),
+        ("kind: Check\n  name: x\n", "a.yaml:2:"),
+        ("kind: Check\nkind: Rule\n", "a.yaml:2:1: "),
+        ("a: *nowhere\n", "a.yaml:1:4: "),
+    ] {
+        let problems = problems(text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(place) && problems[0].contains("this is not YAML: "), "{problems:?}");
+        assert!(!problems[0].contains('\n') && !problems[0].contains(" at line"), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_rule_may_refer_to_what_the_server_has_and_to_what_is_wrong_itself() {
+    let rule = "kind: Rule\nname: r\ncheck: disk\nwhen: value > 1\nnotify: [ops]\n";
+    let exists = |kind, name: &str| [(Kind::Check, "disk"), (Kind::Receiver, "ops")].contains(&(kind, name));
+    assert!(documents::read(&[file("r.yaml", rule)], exists).is_ok());
+    let wrong = "kind: Check\nname: disk\nevery: soon\nbuiltin: disk\n---\nkind: Receiver\nname: ops\n";
+    let problems = documents::read(&[file("r.yaml", rule), file("w.yaml", wrong)], |_, _| false).unwrap_err();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems.iter().all(|problem| problem.path == "w.yaml"));
+}
+
+#[test]
+fn bombs_and_floods_are_refused() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..12 {
+        let previous = format!("*a{}", n - 1);
+        bomb.push_str(&format!("a{n}: &a{n} [{}]\n", [previous.as_str(); 9].join(", ")));
+    }
+    for text in [
+        bomb,
+        format!("a: {}{}", "[".repeat(5_000), "]".repeat(5_000)),
+        format!("a:{}", "\n - ".repeat(3_000)),
+        "---\nkind: x\n".repeat(11_000),
+        "x".repeat(5 * 1024 * 1024),
+    ] {
+        assert!(problems(&text).len() <= 1_000);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _either = documents::read(&[file("x", &text)], |_, _| true);
+    }
+
+    #[test]
+    fn no_document_panics(
+        lines in prop::collection::vec(
+            "( {0,2}|- )(kind|name|every|timeout|command|builtin|variants|when|check|hosts|webhook|url|notify|for)(:|: )(Check|Rule|Receiver|a|1s|0|\\[a\\]|\\{a: b\\}|\"|'x|value > 1|&a|\\*a|\\||>-|~|!!int x|)",
+            0..12,
+        )
+    ) {
+        let _either = documents::read(&[file("x", &lines.join("\n"))], |_, _| true);
+    }
+}
+
+#[test]
+fn the_starter_documents_are_right() {
+    let files = [
+        file("checks.yaml", include_str!("../../examples/checks.yaml")),
+        file("rules.yaml", include_str!("../../examples/rules.yaml")),
+    ];
+    let documents = documents::read(&files, |_, _| false).unwrap();
+    let names: Vec<&str> = documents.iter().map(Document::name).collect();
+    assert_eq!(names[..6], ["cpu", "memory", "load", "disk", "uptime", "os_updates"]);
+    let Document::Check(updates) = &documents[5] else { panic!("{:?}", documents[5]) };
+    assert_eq!(updates.variants.len(), 7);
+    for variant in &updates.variants {
+        let command = variant.command.as_ref().unwrap();
+        let checked = std::process::Command::new("sh").args(["-n", "-c", command]).status().unwrap();
+        assert!(checked.success() && !command.contains('\n'), "{command}");
+    }
+}
