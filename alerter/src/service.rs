@@ -17,7 +17,7 @@ use crate::{
         webhook,
     },
     settings::Settings,
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// How often what is over is forgotten.
@@ -31,12 +31,16 @@ const RULES: &str = "alerter rules";
 /// # Errors
 /// When the data folder cannot be used, TLS cannot be set up, or the broker does not take the subscriptions.
 pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
-    let data = settings.data.clone();
-    let store = Arc::new(tokio::task::spawn_blocking(move || Store::open(&data)).await??);
     let metrics = Metrics::register(&ctx);
     let wake = Arc::new(Notify::new());
-    let engine =
-        Engine::new(Arc::clone(&store), millis(settings.freshness), metrics.clone(), Arc::clone(&wake))?;
+    let (data, freshness) = (settings.data.clone(), millis(settings.freshness));
+    let (counted, waking) = (metrics.clone(), Arc::clone(&wake));
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = Arc::new(Store::open(&data)?);
+        let engine = Engine::new(Arc::clone(&store), freshness, counted, waking)?;
+        Ok::<_, StoreError>((store, engine))
+    });
+    let (store, engine) = opened.await??;
     let engine = Shared::new(engine);
     let (book, receivers) = watch::channel(Arc::<RuleBook>::default());
     let notifier = Notifier {
@@ -45,7 +49,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         client: webhook::client()?,
         metrics: metrics.clone(),
         retry_for: settings.retry_for,
-        turns: Turns::new(settings.webhook_concurrency.div_ceil(4)),
+        turns: Turns::new(settings.webhook_concurrency),
     };
     queries::answer(&ctx, engine.clone()).await?;
     let nudges = ctx.nats.subscribe(subject::CONFIG_REVISION).await?;

@@ -5,6 +5,8 @@ pub mod attempt;
 pub mod evaluate;
 pub mod rules;
 pub mod summary;
+#[cfg(test)]
+mod tests;
 
 pub use alert::{AlertKey, Position, State, Tracker};
 pub use evaluate::{Alerts, Draft, Incoming, Transition};

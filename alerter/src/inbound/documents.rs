@@ -31,16 +31,19 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Read the documents and the hosts, whole.
+    /// Read the hosts and the documents, whole. Hosts that cannot be listed are asked for one by one as results come,
+    /// so only the documents are needed.
     ///
     /// # Errors
     /// When config-service does not answer or the alerts of removed rules cannot be ended; what was read before is
     /// still in force.
     pub async fn read(&self) -> anyhow::Result<()> {
         // Hosts first: rules that are new may ask for their labels.
-        let hosts = self.read_hosts().await;
-        self.read_rules().await?;
-        hosts
+        if let Err(error) = self.read_hosts().await {
+            self.metrics.refresh_failures.inc();
+            tracing::debug!(error = report(error.as_ref()), "hosts cannot be listed");
+        }
+        self.read_rules().await
     }
 
     async fn read_rules(&self) -> anyhow::Result<()> {

@@ -24,7 +24,7 @@ use service_kit::{
     consume::{self, ConsumerSpec},
     now_ms, report,
 };
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::webhook;
 use crate::{
@@ -40,10 +40,13 @@ use crate::{
 const ACK_WAIT: Duration = Duration::from_secs(90);
 /// Notifications under way and waiting for another attempt. High, so that those of one dead receiver keep none of another out.
 const MAX_WAITING: i64 = 100_000;
-/// Wait for a turn, or for the notification that must go first.
-const TURN: Duration = Duration::from_millis(500);
-/// Longest wait for the notification that must go first.
-const LONGEST_TURN: Duration = Duration::from_secs(10);
+/// Longest wait for a turn, before the notification is given back for as long.
+const TURN: Duration = Duration::from_secs(2);
+/// Wait for the notification that must go first.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Notifications in memory, for each that is attempted: those waiting for one receiver must not keep another's out.
+const WAITING_PER_ATTEMPT: usize = 8;
 
 /// What every attempt needs.
 pub struct Notifier {
@@ -65,7 +68,7 @@ pub async fn consume(ctx: &Context, notifier: Arc<Notifier>, concurrency: usize)
         max_ack_pending: MAX_WAITING,
         ack_all: false,
     };
-    consume::each(ctx, spec, concurrency, move |delivery| {
+    consume::each(ctx, spec, concurrency.saturating_mul(WAITING_PER_ATTEMPT), move |delivery| {
         let notifier = Arc::clone(&notifier);
         async move {
             let notification = match protocol::decode(delivery.payload(), limits::MESSAGE) {
@@ -89,21 +92,26 @@ pub async fn consume(ctx: &Context, notifier: Arc<Notifier>, concurrency: usize)
 impl Notifier {
     async fn handle(&self, notification: &Notification, age: Duration) -> anyhow::Result<Verdict> {
         let id = notification.message_id();
-        // Held until the account is written, so that a repeat finds either the turn taken or the account.
-        let Some(_turn) = self.turns.take(&id, &notification.receiver) else {
+        // Held until the account is written, so that a repeat finds either the claim or the account.
+        let Some(_claim) = self.turns.claim(&id) else {
             return Ok(Verdict::Retry { after: jittered(TURN) });
         };
         match self.account(id.clone()).await? {
-            Some(Delivery::Delivered { .. } | Delivery::GaveUp { .. }) => {
+            Some(Delivery::Delivered { .. }) => {
                 self.metrics.notifications_repeated.inc();
                 return Ok(Verdict::Done);
             }
+            // A crash may have come between the account and stream REJECTED.
+            Some(Delivery::GaveUp { reason, .. }) => return Ok(Verdict::Reject { reason }),
             // Without an account: the store is newer than the stream. It is told rather than lost.
             Some(Delivery::Waiting { .. }) | None => {}
         }
         if self.must_wait(notification).await? {
-            return Ok(Verdict::Retry { after: jittered(age.clamp(TURN, LONGEST_TURN)) });
+            return Ok(Verdict::Retry { after: jittered(age.clamp(FIRST_WAIT, LONGEST_WAIT)) });
         }
+        let Some(_turn) = self.turns.wait(&notification.receiver).await else {
+            return Ok(Verdict::Retry { after: jittered(TURN) });
+        };
         let receiver = self.book.borrow().receiver(&notification.receiver).cloned();
         let decision = match receiver {
             None => Decision::GiveUp { reason: "there is no receiver of that name any more".to_owned() },
@@ -161,50 +169,54 @@ impl Notifier {
     }
 }
 
-/// Who may attempt: each notification once at a time, each receiver a part of all attempts.
-#[derive(Clone)]
-pub struct Turns(Arc<Mutex<Taken>>, usize);
-
-#[derive(Default)]
-struct Taken {
-    ids: HashSet<String>,
-    receivers: HashMap<ReceiverName, usize>,
-}
-
-/// Given back when dropped.
-struct Turn {
-    turns: Turns,
-    id: String,
-    receiver: ReceiverName,
+/// Who may attempt: each notification once at a time, each receiver with half of all attempts at most.
+pub struct Turns {
+    all: Arc<Semaphore>,
+    per_receiver: usize,
+    receivers: Mutex<HashMap<ReceiverName, Arc<Semaphore>>>,
+    under_way: Mutex<HashSet<String>>,
 }
 
 impl Turns {
     #[must_use]
-    pub fn new(per_receiver: usize) -> Self {
-        Self(Arc::default(), per_receiver.max(1))
+    pub fn new(concurrency: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(concurrency.max(1))),
+            per_receiver: concurrency.div_ceil(2).max(1),
+            receivers: Mutex::default(),
+            under_way: Mutex::default(),
+        }
     }
 
-    fn take(&self, id: &str, receiver: &ReceiverName) -> Option<Turn> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = taken.receivers.get(receiver).copied().unwrap_or(0);
-        if busy >= self.1 || !taken.ids.insert(id.to_owned()) {
-            return None;
-        }
-        taken.receivers.insert(receiver.clone(), busy + 1);
-        Some(Turn { turns: self.clone(), id: id.to_owned(), receiver: receiver.clone() })
+    /// `None` while the notification is under way already.
+    fn claim(&self, id: &str) -> Option<Claim<'_>> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.insert(id.to_owned()).then(|| Claim { turns: self, id: id.to_owned() })
+    }
+
+    /// Wait for a turn, for at most [`TURN`].
+    async fn wait(&self, receiver: &ReceiverName) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let own = {
+            let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = receivers.entry(receiver.clone());
+            Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(self.per_receiver))))
+        };
+        let both = async {
+            Some((own.acquire_owned().await.ok()?, Arc::clone(&self.all).acquire_owned().await.ok()?))
+        };
+        tokio::time::timeout(TURN, both).await.ok().flatten()
     }
 }
 
-impl Drop for Turn {
+/// A notification that is under way, until it is dropped.
+struct Claim<'a> {
+    turns: &'a Turns,
+    id: String,
+}
+
+impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let mut taken = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.ids.remove(&self.id);
-        match taken.receivers.get_mut(&self.receiver) {
-            Some(busy) if *busy > 1 => *busy -= 1,
-            _ => {
-                taken.receivers.remove(&self.receiver);
-            }
-        }
+        self.turns.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 

@@ -28,6 +28,12 @@ const AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// Notifications looked for at once.
 const AUDITED: usize = 1_000;
 
+/// When to look again for forgotten notifications, and after which id.
+struct Audit {
+    at: Instant,
+    after: String,
+}
+
 pub struct Outbox {
     pub ctx: Context,
     pub store: Arc<Store>,
@@ -40,10 +46,10 @@ impl Outbox {
     pub async fn run(self) -> anyhow::Result<()> {
         let token = self.ctx.tasks.token();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut audit_at = Instant::now();
+        let mut audit = Audit { at: Instant::now(), after: String::new() };
         loop {
             let mut wait = AUDIT_EVERY;
-            match self.round(&mut audit_at).await {
+            match self.round(&mut audit).await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     wait = backoff.next_delay();
@@ -59,12 +65,12 @@ impl Outbox {
         Ok(())
     }
 
-    async fn round(&self, audit_at: &mut Instant) -> anyhow::Result<()> {
+    async fn round(&self, audit: &mut Audit) -> anyhow::Result<()> {
         let jetstream = self.ctx.jetstream();
         while self.publish_some(&jetstream).await? == BATCH {}
-        if Instant::now() >= *audit_at {
-            self.audit(&jetstream).await?;
-            *audit_at = Instant::now() + AUDIT_EVERY;
+        if Instant::now() >= audit.at {
+            audit.after = self.audit(&jetstream, std::mem::take(&mut audit.after)).await?;
+            audit.at = Instant::now() + AUDIT_EVERY;
         }
         Ok(())
     }
@@ -106,13 +112,15 @@ impl Outbox {
         }
     }
 
-    /// Publish again what waits for delivery and is not in the stream any more.
-    async fn audit(&self, jetstream: &jetstream::Context) -> anyhow::Result<()> {
+    /// Publish again what waits for delivery and is not in the stream any more. Where to go on next time.
+    async fn audit(&self, jetstream: &jetstream::Context, after: String) -> anyhow::Result<String> {
         let store = Arc::clone(&self.store);
-        let waiting = tokio::task::spawn_blocking(move || store.waiting(AUDITED)).await??;
-        if waiting.is_empty() {
-            return Ok(());
-        }
+        let waiting = tokio::task::spawn_blocking(move || store.waiting(&after, AUDITED)).await??;
+        let next = match waiting.last() {
+            None => return Ok(String::new()),
+            Some((id, ..)) if waiting.len() == AUDITED => id.clone(),
+            Some(_) => String::new(),
+        };
         let notify = ensure_stream(jetstream, &stream::NOTIFY).await?;
         let mut places = Vec::new();
         for (id, notification, place) in waiting {
@@ -134,7 +142,7 @@ impl Outbox {
         }
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || store.published(&[], &places)).await??;
-        Ok(())
+        Ok(next)
     }
 }
 

@@ -12,6 +12,7 @@ mod record;
 use std::{
     fs::File,
     io,
+    ops::Bound,
     path::{Path, PathBuf},
 };
 
@@ -230,16 +231,18 @@ impl Store {
         self.sync()
     }
 
-    /// Notifications that are in the stream and not settled: id, notification, place.
+    /// Notifications with ids above `after` that are in the stream and not settled: id, notification, place.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn waiting(
         &self,
+        after: &str,
         limit: usize,
     ) -> Result<Vec<(String, protocol::alert::Notification, u64)>, StoreError> {
         let mut waiting = Vec::new();
-        for entry in self.deliveries.iter() {
+        let above = (Bound::Excluded(after.as_bytes()), Bound::Unbounded);
+        for entry in self.deliveries.range::<&[u8], _>(above) {
             let (key, value) = entry.map_err(|error| self.sled(error))?;
             let delivery: Delivery = self.decode("deliveries", &value)?;
             if let Delivery::Waiting { notification, stream: Some(place) } = delivery {

@@ -33,24 +33,39 @@ pub(crate) struct Bed {
     pub(crate) client: async_nats::Client,
     pub(crate) config: Arc<Mutex<Config>>,
     pub(crate) data: tempfile::TempDir,
-    answers: tokio::task::JoinHandle<()>,
+    answers: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        self.answers.abort();
+        if let Some(answers) = &self.answers {
+            answers.abort();
+        }
     }
 }
 
 impl Bed {
     pub(crate) async fn new(documents: Vec<Document>) -> Self {
+        let mut bed = Self::without_config(documents).await;
+        bed.start_config().await;
+        bed
+    }
+
+    /// Without a config-service, until [`Bed::start_config`].
+    pub(crate) async fn without_config(documents: Vec<Document>) -> Self {
         let nats = NatsServer::start().await;
         let client = nats.client().await;
         let documents = DocumentList { revision: 1, documents };
         let config = Arc::new(Mutex::new(Config { documents, hosts: vec![host("web-01")] }));
-        let answers = tokio::spawn(answer(client.clone(), Arc::clone(&config)));
         streams::ensure_stream(&jetstream(&client), &stream::RESULTS).await.unwrap();
-        Self { nats, client, config, data: tempfile::tempdir().unwrap(), answers }
+        Self { nats, client, config, data: tempfile::tempdir().unwrap(), answers: None }
+    }
+
+    pub(crate) async fn start_config(&mut self) {
+        let documents = self.client.subscribe(subject::ADMIN_DOCUMENTS).await.unwrap();
+        let hosts = self.client.subscribe(subject::ADMIN_HOSTS).await.unwrap();
+        let requests = futures_util::stream::select(documents, hosts);
+        self.answers = Some(tokio::spawn(answer(self.client.clone(), requests, Arc::clone(&self.config))));
     }
 
     pub(crate) async fn alerter(&self) -> Running {
@@ -178,10 +193,11 @@ fn jetstream(client: &async_nats::Client) -> async_nats::jetstream::Context {
     service_kit::publish::jetstream(client)
 }
 
-async fn answer(client: async_nats::Client, config: Arc<Mutex<Config>>) {
-    let documents = client.subscribe(subject::ADMIN_DOCUMENTS).await.unwrap();
-    let hosts = client.subscribe(subject::ADMIN_HOSTS).await.unwrap();
-    let mut requests = futures_util::stream::select(documents, hosts);
+async fn answer(
+    client: async_nats::Client,
+    mut requests: impl futures_util::Stream<Item = async_nats::Message> + Unpin,
+    config: Arc<Mutex<Config>>,
+) {
     while let Some(request) = requests.next().await {
         let body = {
             let config = config.lock().unwrap();

@@ -2,4 +2,6 @@
 //! The alerter against a real nats-server, with a scripted config-service and real HTTP receivers.
 
 mod alerts;
+mod crash;
+mod delivery;
 mod fixture;
