@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `dogwatch-alerter`.
+
+fn main() -> std::process::ExitCode {
+    service_kit::process::main("alerter", alerter::start)
+}

@@ -8,7 +8,7 @@ use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap,
-    jetstream::{self, AckKind},
+    jetstream::{self, AckKind, consumer::PullConsumer},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -183,15 +183,25 @@ impl Source {
     async fn open(ctx: &Context, spec: ConsumerSpec, limits: BatchLimits) -> anyhow::Result<Self> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut source = Self { ctx: ctx.clone(), spec, limits, messages: None, backoff };
-        source.reopen().await?;
+        // What the process before this one took and did not settle comes first.
+        let consumer = streams::resume_consumer(&source.ctx.jetstream(), &source.spec).await?;
+        source.pull(&consumer).await?;
         Ok(source)
     }
 
     async fn reopen(&mut self) -> anyhow::Result<()> {
-        let mut consumer = streams::ensure_consumer(&self.ctx.jetstream(), &self.spec).await?;
-        if self.spec.ack_all && consumer.cached_info().num_ack_pending > 0 {
-            consumer = streams::rewind_consumer(&self.ctx.jetstream(), &self.spec, &consumer).await?;
-        }
+        let jetstream = self.ctx.jetstream();
+        // Dropping a pull drops what it had fetched. In order, that must come again before anything newer; message by
+        // message it may still be under way here, and comes again by itself.
+        let consumer = if self.spec.ack_all {
+            streams::resume_consumer(&jetstream, &self.spec).await?
+        } else {
+            streams::ensure_consumer(&jetstream, &self.spec).await?
+        };
+        self.pull(&consumer).await
+    }
+
+    async fn pull(&mut self, consumer: &PullConsumer) -> anyhow::Result<()> {
         let messages = consumer
             .stream()
             .max_messages_per_batch(self.limits.messages)

@@ -1,0 +1,132 @@
+//! Rules, receivers and hosts from config-service: at the start, at each nudge, and by poll in case a nudge is lost.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, future::join_all};
+use protocol::{
+    AgentId,
+    admin::{DocumentList, DocumentQuery, Host, HostList, HostQuery},
+    document::Kind,
+    subject,
+};
+use service_kit::{Context, now_ms, report, request};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    core::{RuleBook, evaluate::HostInfo},
+    engine::Shared,
+    metrics::Metrics,
+};
+
+/// How long a host that a waiting result is from may be asked for.
+const HOST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Reads documents and hosts and hands them on.
+pub struct Reader {
+    pub ctx: Context,
+    pub engine: Shared,
+    pub book: watch::Sender<Arc<RuleBook>>,
+    pub metrics: Metrics,
+    pub poll: Duration,
+}
+
+impl Reader {
+    /// Read the hosts and the documents, whole. Hosts that cannot be listed are asked for one by one as results come,
+    /// so only the documents are needed.
+    ///
+    /// # Errors
+    /// When config-service does not answer or the alerts of removed rules cannot be ended; what was read before is
+    /// still in force.
+    pub async fn read(&self) -> anyhow::Result<()> {
+        // Hosts first: rules that are new may ask for their labels.
+        if let Err(error) = self.read_hosts().await {
+            self.metrics.refresh_failures.inc();
+            tracing::debug!(error = report(error.as_ref()), "hosts cannot be listed");
+        }
+        self.read_rules().await
+    }
+
+    async fn read_rules(&self) -> anyhow::Result<()> {
+        let query = DocumentQuery { kinds: vec![Kind::Rule, Kind::Receiver] };
+        let client = &self.ctx.nats;
+        let list: DocumentList =
+            request::request(client, subject::ADMIN_DOCUMENTS, &query, request::TIMEOUT).await?;
+        let newest = self.book.borrow().revision;
+        // Replicas of config-service may lag behind one another.
+        anyhow::ensure!(
+            list.revision >= newest,
+            "config-service answered with revision {}, older than {newest} which is in force; if its data was \
+             restored from a backup, restart the alerter",
+            list.revision
+        );
+        let book = Arc::new(RuleBook::new(list));
+        let rules = Arc::clone(&book);
+        self.engine.run(move |engine| engine.set_rules(rules, now_ms())).await??;
+        self.book.send_replace(book);
+        Ok(())
+    }
+
+    async fn read_hosts(&self) -> anyhow::Result<()> {
+        let query = HostQuery::default();
+        let client = &self.ctx.nats;
+        let list: HostList = request::request(client, subject::ADMIN_HOSTS, &query, request::TIMEOUT).await?;
+        let hosts: HashMap<AgentId, HostInfo> = list.hosts.into_iter().map(host_info).collect();
+        self.engine.run(move |engine| engine.set_hosts(hosts)).await
+    }
+
+    /// Read again at each nudge and each poll, until the service stops.
+    pub async fn follow(&self, mut nudges: async_nats::Subscriber) -> anyhow::Result<()> {
+        let token = self.ctx.tasks.token();
+        let mut failed = false;
+        let mut next_poll = Instant::now() + self.poll;
+        loop {
+            let read = tokio::select! {
+                nudge = nudges.next() => {
+                    anyhow::ensure!(nudge.is_some(), "the subscription to {} ended", subject::CONFIG_REVISION);
+                    // One read answers all nudges that wait.
+                    while let Some(Some(_)) = nudges.next().now_or_never() {}
+                    self.read_rules().await
+                }
+                () = tokio::time::sleep_until(next_poll) => {
+                    next_poll = Instant::now() + self.poll;
+                    self.read().await
+                }
+                () = token.cancelled() => return Ok(()),
+            };
+            match read {
+                Ok(()) => failed = false,
+                Err(error) => {
+                    self.metrics.refresh_failures.inc();
+                    if !std::mem::replace(&mut failed, true) {
+                        let error = report(error.as_ref());
+                        tracing::warn!(
+                            error,
+                            "cannot read from config-service; what was read before stays in force"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What config-service knows of these agents; of some, maybe nothing.
+pub async fn fetch_hosts(client: &async_nats::Client, agents: Vec<AgentId>) -> Vec<(AgentId, HostInfo)> {
+    let fetch = |agent: AgentId| async move {
+        let query = HostQuery { agent: Some(agent.clone()) };
+        let answer =
+            request::request::<_, HostList>(client, subject::ADMIN_HOSTS, &query, HOST_TIMEOUT).await;
+        match answer {
+            Ok(list) => list.hosts.into_iter().find(|host| host.agent == agent).map(host_info),
+            Err(error) => {
+                tracing::debug!(%agent, %error, "config-service says nothing of a host");
+                None
+            }
+        }
+    };
+    join_all(agents.into_iter().map(fetch)).await.into_iter().flatten().collect()
+}
+
+fn host_info(host: Host) -> (AgentId, HostInfo) {
+    (host.agent, HostInfo { facts: host.facts, labels: host.labels })
+}

@@ -1,0 +1,5 @@
+//! What comes in: results, rules and hosts, questions.
+
+pub mod documents;
+pub mod queries;
+pub mod results;

@@ -1,0 +1,134 @@
+//! Wires the parts.
+
+use std::{sync::Arc, time::Duration};
+
+use protocol::{duration::millis, subject};
+use service_kit::{Backoff, Context, now_ms, report};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    core::RuleBook,
+    engine::{Engine, Shared},
+    inbound::{documents::Reader, queries, results},
+    metrics::Metrics,
+    outbound::{
+        notifier::{self, Notifier, Turns},
+        outbox::Outbox,
+        webhook,
+    },
+    settings::Settings,
+    store::{Store, StoreError},
+};
+
+/// How often what is over is forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Name of the readiness condition.
+const RULES: &str = "alerter rules";
+
+/// Start the alerter. It answers questions and publishes what was left at once; results and notifications wait until
+/// config-service has given rules and receivers, which the readiness says.
+///
+/// # Errors
+/// When the data folder cannot be used, TLS cannot be set up, or the broker does not take the subscriptions.
+pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
+    let metrics = Metrics::register(&ctx);
+    let wake = Arc::new(Notify::new());
+    let (data, freshness) = (settings.data.clone(), millis(settings.freshness));
+    let (counted, waking) = (metrics.clone(), Arc::clone(&wake));
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = Arc::new(Store::open(&data)?);
+        let engine = Engine::new(Arc::clone(&store), freshness, counted, waking)?;
+        Ok::<_, StoreError>((store, engine))
+    });
+    let (store, engine) = opened.await??;
+    let engine = Shared::new(engine);
+    let (book, receivers) = watch::channel(Arc::<RuleBook>::default());
+    let notifier = Notifier {
+        store: Arc::clone(&store),
+        book: receivers,
+        client: webhook::client()?,
+        metrics: metrics.clone(),
+        retry_for: settings.retry_for,
+        turns: Turns::new(settings.webhook_concurrency),
+    };
+    queries::answer(&ctx, engine.clone()).await?;
+    let nudges = ctx.nats.subscribe(subject::CONFIG_REVISION).await?;
+
+    let outbox = Outbox { ctx: ctx.clone(), store, wake, metrics: metrics.clone() };
+    ctx.tasks.spawn("outbox", outbox.run());
+    ctx.tasks.spawn("sweep", sweep(ctx.clone(), engine.clone()));
+    ctx.ready.unmet(RULES, "waiting for config-service");
+    let reader = Reader { ctx: ctx.clone(), engine, book, metrics, poll: settings.poll };
+    let work = Work { reader, notifier: Arc::new(notifier), concurrency: settings.webhook_concurrency };
+    ctx.tasks.spawn("rules and hosts", work.run(nudges));
+    Ok(())
+}
+
+/// What begins once the rules are known.
+struct Work {
+    reader: Reader,
+    notifier: Arc<Notifier>,
+    concurrency: usize,
+}
+
+impl Work {
+    async fn run(self, nudges: async_nats::Subscriber) -> anyhow::Result<()> {
+        let ctx = &self.reader.ctx;
+        // Without rules a result would be acknowledged unjudged, without receivers a notification given up.
+        if !self.until(|| self.reader.read(), "waiting for config-service").await {
+            return Ok(());
+        }
+        let engine = &self.reader.engine;
+        if !self.until(|| results::consume(ctx, engine.clone()), "cannot consume results").await {
+            return Ok(());
+        }
+        let notify = || notifier::consume(ctx, Arc::clone(&self.notifier), self.concurrency);
+        if !self.until(notify, "cannot consume notifications").await {
+            return Ok(());
+        }
+        ctx.ready.met(RULES);
+        self.reader.follow(nudges).await
+    }
+
+    /// Try until it succeeds; `false` when the service stops before. Meanwhile the readiness says what is missing.
+    async fn until<F: Future<Output = anyhow::Result<()>>>(
+        &self,
+        attempt: impl Fn() -> F,
+        what: &str,
+    ) -> bool {
+        let ctx = &self.reader.ctx;
+        let token = ctx.tasks.token();
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut logged = String::new();
+        loop {
+            let attempted = tokio::select! {
+                attempted = attempt() => attempted,
+                () = token.cancelled() => return false,
+            };
+            let Err(error) = attempted else { return true };
+            let reason = report(error.as_ref());
+            ctx.ready.unmet(RULES, format!("{what}: {reason}"));
+            if reason != logged {
+                tracing::warn!(reason, "{what}");
+                logged = reason;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_delay()) => {}
+                () = token.cancelled() => return false,
+            }
+        }
+    }
+}
+
+async fn sweep(ctx: Context, engine: Shared) -> anyhow::Result<()> {
+    let token = ctx.tasks.token();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+            () = token.cancelled() => return Ok(()),
+        }
+        if let Err(error) = engine.run(|engine| engine.sweep(now_ms())).await? {
+            tracing::warn!(error = report(&error), "what is over could not be forgotten");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! The alerter against a real nats-server, with a scripted config-service and real HTTP receivers.
+
+mod alerts;
+mod crash;
+mod delivery;
+mod fixture;
