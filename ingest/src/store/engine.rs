@@ -23,6 +23,8 @@ use crate::core::{account::Account, plan::Accounts};
 const FORMAT: u8 = 1;
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
+/// Days before today whose ids are known: as long as the stream may offer a message again.
+const ID_DAYS: u64 = 2;
 /// Rows deleted in one write.
 const EXPIRE_STEP: usize = 512;
 /// Journal kept on disk at most; each restart reads it.
@@ -223,7 +225,7 @@ impl ResultStore for Fjall {
         self.with_open(|open| {
             let today = now_ms / DAY_MS;
             // Tomorrow's, should the clock have been set back.
-            for day in today.saturating_sub(1)..=today.saturating_add(1) {
+            for day in today.saturating_sub(ID_DAYS)..=today.saturating_add(1) {
                 if open.ids.contains_key(id_key(day, id)).map_err(&failed)? {
                     return Ok(true);
                 }
@@ -311,7 +313,7 @@ impl ResultStore for Fjall {
             gone += self.expire_hours(open, ahead..=u64::MAX, before_ms)?;
             let failed = self.failed("delete expired ids of");
             let mut old = Vec::new();
-            for item in open.ids.range(..id_key((now_ms / DAY_MS).saturating_sub(1), "")) {
+            for item in open.ids.range(..id_key((now_ms / DAY_MS).saturating_sub(ID_DAYS), "")) {
                 old.push(item.key().map_err(&failed)?);
                 if old.len() >= EXPIRE_STEP {
                     remove(open, &open.ids, &mut old).map_err(&failed)?;

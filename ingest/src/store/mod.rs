@@ -27,7 +27,7 @@ pub trait ResultStore: Send + Sync + 'static {
     /// [`StoreError`].
     fn recover(&self) -> Result<Accounts, StoreError>;
 
-    /// Whether the id was committed during the last day.
+    /// Whether the id was committed during the last two days.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -43,7 +43,8 @@ pub trait ResultStore: Send + Sync + 'static {
     /// [`StoreError`].
     fn page(&self, scan: &Scan) -> Result<ResultPage, StoreError>;
 
-    /// Delete results that were measured and stored longer than `keep` ago, and ids of more than a day. Returns how
+    /// Delete results that were measured and stored longer than `keep` ago, and ids of more than
+    /// two days. Returns how
     /// many results went.
     ///
     /// # Errors

@@ -55,16 +55,16 @@ fn what_was_committed_is_there_after_opening_again() {
 }
 
 #[test]
-fn an_id_is_known_for_a_day_and_forgotten_afterwards() {
+fn an_id_is_known_for_two_days_and_forgotten_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     commit(&store, 10 * DAY, 1, 1, &["x"]).unwrap();
-    assert!(store.knows_id("x", 11 * DAY - 1).unwrap());
+    assert!(store.knows_id("x", 12 * DAY).unwrap());
     assert!(store.knows_id("x", 10 * DAY - 1).unwrap(), "the clock was set back");
     assert!(!store.knows_id("y", 10 * DAY).unwrap());
-    store.expire(11 * DAY, Duration::from_secs(86_400 * 100)).unwrap();
-    assert!(store.knows_id("x", 11 * DAY).unwrap());
     store.expire(12 * DAY, Duration::from_secs(86_400 * 100)).unwrap();
+    assert!(store.knows_id("x", 12 * DAY).unwrap());
+    store.expire(13 * DAY, Duration::from_secs(86_400 * 100)).unwrap();
     assert!(!store.knows_id("x", 11 * DAY).unwrap());
 }
 
