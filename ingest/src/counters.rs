@@ -20,9 +20,21 @@ impl Counters {
         ctx.metrics.register(ctx.name, |registry| {
             for (name, help, counter) in [
                 ("results_stored", "Results made durable", &counters.stored),
-                ("results_duplicate", "Results dropped because they are stored already", &counters.duplicates),
-                ("results_lost", "Results that their agents no longer have and that never came", &counters.lost),
-                ("writes_failed", "Batches that could not be made durable and were tried again", &counters.failed_writes),
+                (
+                    "results_duplicate",
+                    "Results dropped because they are stored already",
+                    &counters.duplicates,
+                ),
+                (
+                    "results_lost",
+                    "Results that their agents no longer have and that never came",
+                    &counters.lost,
+                ),
+                (
+                    "writes_failed",
+                    "Batches that could not be made durable and were tried again",
+                    &counters.failed_writes,
+                ),
                 ("rows_damaged", "Damaged rows of the store that were skipped", &counters.damaged),
                 ("results_expired", "Results deleted because their retention was over", &counters.expired),
             ] {

@@ -43,8 +43,7 @@ impl Account {
     /// The durable watermark of `epoch`; 0 where nothing is known of it.
     #[must_use]
     pub fn watermark(&self, agent: &AgentId, epoch: u64) -> Stored {
-        let (seq, lost) =
-            self.ledger(epoch).map_or((0, 0), |ledger| (ledger.watermark(), ledger.lost()));
+        let (seq, lost) = self.ledger(epoch).map_or((0, 0), |ledger| (ledger.watermark(), ledger.lost()));
         Stored { v: protocol::VERSION, agent: agent.clone(), epoch, seq, lost }
     }
 

@@ -152,7 +152,8 @@ impl Ledger {
         match self.place(seq) {
             Place::Inside => {}
             Place::After(i) => {
-                let right = self.ranges.get(i + 1).filter(|right| seq.checked_add(1) == Some(right.0)).copied();
+                let right =
+                    self.ranges.get(i + 1).filter(|right| seq.checked_add(1) == Some(right.0)).copied();
                 if let Some(left) = self.ranges.get_mut(i) {
                     left.1 = right.map_or(seq, |right| right.1);
                 }

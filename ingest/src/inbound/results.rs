@@ -48,7 +48,9 @@ impl AsyncBatchHandler for Handler {
         }
         let rejected = written?;
         #[cfg(debug_assertions)]
-        if self.ctx.name == "ingest" && std::env::var_os("DOGWATCH_FAILPOINT").is_some_and(|at| at == FAILPOINT) {
+        if self.ctx.name == "ingest"
+            && std::env::var_os("DOGWATCH_FAILPOINT").is_some_and(|at| at == FAILPOINT)
+        {
             std::process::abort();
         }
         Ok(rejected)

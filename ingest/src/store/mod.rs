@@ -95,7 +95,9 @@ pub enum StoreError {
     NearlyFull { folder: PathBuf, free: u64, keep: u64 },
     #[error("cannot {what} the results in {folder}: check that the disk is writable, has room and is sound")]
     Engine { what: &'static str, folder: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("the results in {folder} are of format {found}, this version reads up to {known}: use a newer version")]
+    #[error(
+        "the results in {folder} are of format {found}, this version reads up to {known}: use a newer version"
+    )]
     Newer { folder: PathBuf, found: u8, known: u8 },
     #[error("{what} in {folder} is damaged: {reason}")]
     Damaged { what: &'static str, folder: PathBuf, reason: String },
