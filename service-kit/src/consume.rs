@@ -134,7 +134,7 @@ where
                 }
             }
         }
-        ctx_task.nats.flush().await?;
+        crate::process::drain(&ctx_task.nats).await;
         Ok(())
     });
     Ok(())
@@ -183,7 +183,7 @@ where
                 Some((delivery, verdict)) = under_way.next() => settle.settle(&delivery, verdict).await,
             }
         }
-        ctx_task.nats.flush().await?;
+        crate::process::drain(&ctx_task.nats).await;
         Ok(())
     });
     Ok(())
