@@ -46,7 +46,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
 
     spawn_inventory(&ctx, Arc::clone(&store), Arc::clone(&model), Arc::clone(&pending), Arc::clone(&used));
     if !changed.is_empty() {
-        changes.tell(revision, changed).await;
+        changes.tell(revision, &changed).await;
     }
     let mut news = ctx.nats.subscribe(subject::CONFIG_LOG).await?;
     let follow = Follow { ctx: ctx.clone(), changes: Arc::clone(&changes), admin_key };

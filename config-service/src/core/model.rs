@@ -1,7 +1,7 @@
 //! All that the service knows, in memory: the fold of the log, and the inventory of hosts.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -64,6 +64,14 @@ pub(crate) struct Model {
     max_hosts: usize,
 }
 
+/// What folded changes concern.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    checks: BTreeSet<CheckName>,
+    /// Hosts whose own facts or labels were given anew.
+    hosts: BTreeSet<AgentId>,
+}
+
 /// What a host's request led to.
 #[derive(Debug)]
 pub(crate) struct Seen {
@@ -100,17 +108,15 @@ impl Model {
         (model, changed)
     }
 
-    /// Fold one accepted change. Returns the hosts whose configuration it changes.
-    pub(crate) fn fold(&mut self, record: &LogRecord) -> Vec<AgentId> {
+    /// Fold one accepted change. Hosts run what they ran until they are [refreshed](Self::refresh).
+    pub(crate) fn fold(&mut self, record: &LogRecord, touched: &mut Touched) {
         self.revision = record.revision;
-        let mut checks = Vec::new();
-        let mut whole = Vec::new();
         for change in &record.changes {
             match change {
                 LogChange::DocumentPut { document } => {
                     if let Document::Check(check) = document {
                         self.checks.insert(check.name.clone(), CompiledCheck::new(check));
-                        checks.push(check.name.clone());
+                        touched.checks.insert(check.name.clone());
                     }
                     let key = (document.kind(), document.name().to_owned());
                     Arc::make_mut(&mut self.documents).insert(key, document.clone());
@@ -120,11 +126,11 @@ impl Model {
                         && let Ok(name) = CheckName::new(name)
                     {
                         self.checks.remove(&name);
-                        checks.push(name);
+                        touched.checks.insert(name);
                     }
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
                 }
-                LogChange::KeyCreated { key } => whole.extend(self.key_created(key.clone())),
+                LogChange::KeyCreated { key } => touched.hosts.extend(self.key_created(key.clone())),
                 LogChange::KeyRevoked { id, at_ms } => {
                     if let Some(key) = Arc::make_mut(&mut self.keys).get_mut(id) {
                         key.revoked_ms = Some(*at_ms);
@@ -132,16 +138,24 @@ impl Model {
                 }
             }
         }
-        let mut changed = Vec::new();
-        for agent in whole {
-            if self.resolve(&agent, None) {
-                changed.push(agent);
-            }
+    }
+
+    /// The hosts that may run something else now.
+    pub(crate) fn affected(&self, touched: &Touched) -> Vec<AgentId> {
+        if touched.checks.is_empty() {
+            touched.hosts.iter().cloned().collect()
+        } else {
+            self.hosts.keys().cloned().collect()
         }
-        if !checks.is_empty() {
-            let agents: Vec<AgentId> = self.hosts.keys().cloned().collect();
-            changed.extend(agents.into_iter().filter(|agent| self.resolve(agent, Some(&checks))));
-        }
+    }
+
+    /// Resolve these hosts anew. Returns those that do run something else.
+    pub(crate) fn refresh(&mut self, agents: &[AgentId], touched: &Touched) -> Vec<AgentId> {
+        let mut changed = agents.to_vec();
+        changed.retain(|agent| {
+            let some = (!touched.hosts.contains(agent)).then_some(&touched.checks);
+            self.resolve(agent, some)
+        });
         changed
     }
 
@@ -171,7 +185,7 @@ impl Model {
     }
 
     /// Evaluate some checks, or all, on one host. Whether what it runs has changed.
-    fn resolve(&mut self, agent: &AgentId, some: Option<&[CheckName]>) -> bool {
+    fn resolve(&mut self, agent: &AgentId, some: Option<&BTreeSet<CheckName>>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
         let (mut facts, mut labels) = (entry.record.facts.clone(), entry.record.labels.clone());
         facts.extend(entry.given.0.clone());
@@ -386,7 +400,10 @@ mod tests {
 
     fn fold(model: &mut Model, changes: Vec<LogChange>) -> Vec<AgentId> {
         let (actor, message, revision) = (String::new(), String::new(), model.revision + 1);
-        model.fold(&LogRecord { v: 1, id: String::new(), revision, at_ms: 1, actor, message, changes })
+        let mut touched = Touched::default();
+        let record = LogRecord { v: 1, id: String::new(), revision, at_ms: 1, actor, message, changes };
+        model.fold(&record, &mut touched);
+        model.refresh(&model.affected(&touched), &touched)
     }
 
     fn empty() -> Model {
