@@ -115,7 +115,7 @@ where
             }
             backoff.reset();
         }
-        ctx_task.nats.flush().await?;
+        crate::process::drain(&ctx_task.nats).await;
         Ok(())
     });
     Ok(())
@@ -164,7 +164,7 @@ where
                 Some((delivery, verdict)) = under_way.next() => settle.settle(&delivery, verdict).await,
             }
         }
-        ctx_task.nats.flush().await?;
+        crate::process::drain(&ctx_task.nats).await;
         Ok(())
     });
     Ok(())
