@@ -98,7 +98,8 @@ impl Outbox {
         }
         let store = Arc::clone(&self.store);
         let left = tokio::task::spawn_blocking(move || {
-            store.published(&numbers, &places).map(|()| store.unpublished_len())
+            store.published(&numbers, &places)?;
+            store.unpublished_len()
         });
         self.metrics.outbox.set(i64::try_from(left.await??).unwrap_or(i64::MAX));
         match failure {
