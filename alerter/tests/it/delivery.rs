@@ -93,10 +93,12 @@ async fn a_receiver_that_hangs_delays_no_other() {
     }
     all.push(Document::Rule(rule("full")));
     let bed = Bed::new(all).await;
-    let _alerter = bed.alerter().await;
+    let alerter = bed.alerter().await;
     bed.publish(&result(1, 95.0)).await;
     eventually("the other is told at once", Duration::from_secs(4), || async {
         if sink.received().len() == 1 { Ok(()) } else { Err("not yet") }
     })
     .await;
+    // Nor the end of the service.
+    alerter.ctx.tasks.finish(Duration::from_secs(7)).await.unwrap();
 }
