@@ -118,10 +118,7 @@ where
                     if settled {
                         settle.done.inc_by(batch.len() as u64);
                     } else {
-                        // Acknowledging what was fetched after it would acknowledge it too.
-                        let after = Duration::from_secs(1);
-                        settle.retry_all(&batch, after).await;
-                        source.pause(after).await;
+                        settle.retry_all(&batch, Duration::from_secs(1)).await;
                     }
                 }
                 Err(error) => {
@@ -205,25 +202,12 @@ impl Source {
     async fn open(ctx: &Context, spec: ConsumerSpec, limits: BatchLimits) -> anyhow::Result<Self> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut source = Self { ctx: ctx.clone(), spec, limits, messages: None, backoff };
-        // What the process before this one took and did not settle comes first.
-        let consumer = streams::resume_consumer(&source.ctx.jetstream(), &source.spec).await?;
-        source.pull(&consumer).await?;
+        source.reopen().await?;
         Ok(source)
     }
 
     async fn reopen(&mut self) -> anyhow::Result<()> {
-        let jetstream = self.ctx.jetstream();
-        // Dropping a pull drops what it had fetched. In order, that must come again before anything newer; message by
-        // message it may still be under way here, and comes again by itself.
-        let consumer = if self.spec.ack_all {
-            streams::resume_consumer(&jetstream, &self.spec).await?
-        } else {
-            streams::ensure_consumer(&jetstream, &self.spec).await?
-        };
-        self.pull(&consumer).await
-    }
-
-    async fn pull(&mut self, consumer: &PullConsumer) -> anyhow::Result<()> {
+        let consumer: PullConsumer = streams::ensure_consumer(&self.ctx.jetstream(), &self.spec).await?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(self.limits.messages)
