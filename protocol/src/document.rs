@@ -1,4 +1,5 @@
-//! What operators write, as checked data. The `documents` crate reads it from YAML and validates it.
+//! What operators write, as checked data. The `documents` crate reads it from YAML and refuses unknown keys; here they are
+//! ignored, since services of different versions exchange documents.
 
 use std::time::Duration;
 
@@ -62,7 +63,6 @@ impl Document {
 
 /// What to run, where, how often, and when its number is wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Check {
     pub name: CheckName,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -99,7 +99,6 @@ fn default_timeout() -> Duration {
 
 /// One way to run a check, for the hosts on which `when` holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Variant {
     /// CEL over `facts`, `labels` and `agent`. A variant without it fits every host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,7 +124,6 @@ pub enum OutputFormat {
 
 /// When to raise an alert, and whom to tell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Rule {
     pub name: RuleName,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -150,7 +148,6 @@ pub struct Rule {
 
 /// Whom to tell, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Receiver {
     pub name: ReceiverName,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -160,7 +157,6 @@ pub struct Receiver {
 
 /// A generic webhook: the alert as JSON by POST.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// `http://…` or `https://…`. May hold a secret, so it is never logged whole.
     pub url: String,

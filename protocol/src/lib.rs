@@ -18,6 +18,7 @@ pub mod duration;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod log;
 pub mod query;
 pub mod reply;
 pub mod result;

@@ -8,7 +8,7 @@ use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap,
-    jetstream::{self, AckKind, consumer::PullConsumer},
+    jetstream::{self, AckKind},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -39,6 +39,8 @@ pub struct Delivery {
     pub published_ms: u64,
     /// 1 for the first delivery.
     pub attempt: u64,
+    /// Place among all deliveries of the consumer.
+    delivery: u64,
 }
 
 impl Delivery {
@@ -46,7 +48,8 @@ impl Delivery {
         let info = message.info().ok()?;
         let (sequence, attempt) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
         let published_ms = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        Some(Self { message, sequence, published_ms, attempt })
+        let delivery = info.consumer_sequence;
+        Some(Self { message, sequence, published_ms, attempt, delivery })
     }
 
     #[must_use]
@@ -76,9 +79,9 @@ pub struct BatchLimits {
 /// A batch whose effect is durable, but for the messages named here by index with a reason each.
 pub type Rejected = HashMap<usize, String>;
 
-/// Consume in batches, in order. The handler returns once the whole batch is durable, or an error after which the same
-/// messages are offered again; then one acknowledgement covers the batch. Ends when the service stops, after the batch
-/// in hand is settled.
+/// Consume in batches, in order. The handler returns once the whole batch is durable; then one acknowledgement covers
+/// it and all before it. After an error the same batch is handed over again, with growing delays, and nothing else is
+/// fetched meanwhile. Ends when the service stops, after the batch in hand is settled or has failed once more.
 ///
 /// # Errors
 /// When the stream or consumer cannot be made at the start.
@@ -95,44 +98,25 @@ where
     let mut source = Source::open(ctx, spec.clone(), limits).await?;
     let ctx_task = ctx.clone();
     ctx.tasks.spawn(format!("consumer {}", spec.name), async move {
-        let settle = Settle::new(&ctx_task);
+        let (settle, token) = (Settle::new(&ctx_task), ctx_task.tasks.token());
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-        while let Some(batch) = source.next_batch().await {
-            let Some(last) = batch.last() else { continue };
-            match handler.handle(&batch).await {
-                Ok(rejected) => {
-                    backoff.reset();
-                    let mut settled = true;
-                    for (index, reason) in &rejected {
-                        if let Some(delivery) = batch.get(*index) {
-                            settled &= settle.dead_letter(delivery, reason).await;
-                        }
-                    }
-                    // Not settled: the whole batch comes again, and the handler drops what it has.
-                    if settled && let Err(error) = last.message.ack().await {
-                        tracing::warn!(
-                            error = report(error.as_ref()),
-                            "an acknowledgement could not be sent"
-                        );
-                    }
-                    if settled {
-                        settle.done.inc_by(batch.len() as u64);
-                    } else {
-                        settle.retry_all(&batch, Duration::from_secs(1)).await;
-                    }
-                }
-                Err(error) => {
-                    let after = backoff.next_delay();
-                    tracing::error!(
-                        error = report(error.as_ref()),
-                        messages = batch.len(),
-                        ?after,
-                        "a batch failed and will be tried again"
-                    );
-                    settle.retry_all(&batch, after).await;
-                    source.pause(after).await;
+        'batches: while let Some(batch) = source.next_batch().await {
+            while let Err(error) = settle.batch(&mut handler, &batch).await {
+                let (error, after) = (report(error.as_ref()), backoff.next_delay());
+                settle.retried.inc_by(batch.len() as u64);
+                tracing::error!(
+                    error,
+                    messages = batch.len(),
+                    ?after,
+                    "a batch failed and will be tried again"
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(after) => {}
+                    // Not acknowledged: the broker offers it again after the restart.
+                    () = token.cancelled() => break 'batches,
                 }
             }
+            backoff.reset();
         }
         ctx_task.nats.flush().await?;
         Ok(())
@@ -143,7 +127,7 @@ where
 /// Handler of [`batches`].
 pub trait AsyncBatchHandler: Send {
     /// # Errors
-    /// When nothing of the batch may be acknowledged yet; all of it is offered again.
+    /// When nothing of the batch may be acknowledged yet; all of it is handed over again.
     fn handle(&mut self, batch: &[Delivery]) -> impl Future<Output = anyhow::Result<Rejected>> + Send;
 }
 
@@ -195,25 +179,33 @@ struct Source {
     spec: ConsumerSpec,
     limits: BatchLimits,
     messages: Option<futures_util::stream::ReadyChunks<jetstream::consumer::pull::Stream>>,
+    /// Deliveries seen. With `ack_all` a gap means that some were lost with a connection: what follows it must not be
+    /// acknowledged, since that would cover them.
+    deliveries: u64,
     backoff: Backoff,
 }
 
 impl Source {
     async fn open(ctx: &Context, spec: ConsumerSpec, limits: BatchLimits) -> anyhow::Result<Self> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut source = Self { ctx: ctx.clone(), spec, limits, messages: None, backoff };
+        let mut source = Self { ctx: ctx.clone(), spec, limits, messages: None, deliveries: 0, backoff };
         source.reopen().await?;
         Ok(source)
     }
 
     async fn reopen(&mut self) -> anyhow::Result<()> {
-        let consumer: PullConsumer = streams::ensure_consumer(&self.ctx.jetstream(), &self.spec).await?;
+        let mut consumer = streams::ensure_consumer(&self.ctx.jetstream(), &self.spec).await?;
+        if self.spec.ack_all && consumer.cached_info().num_ack_pending > 0 {
+            consumer = streams::rewind_consumer(&self.ctx.jetstream(), &self.spec, &consumer).await?;
+        }
+        self.deliveries = consumer.cached_info().delivered.consumer_sequence;
         let messages = consumer
             .stream()
             .max_messages_per_batch(self.limits.messages)
             .max_bytes_per_batch(self.limits.bytes)
             .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(5))
+            // After a restart the broker has forgotten the pull: two missed heartbeats tell.
+            .heartbeat(Duration::from_secs(1))
             .messages()
             .await?;
         self.messages = Some(messages.ready_chunks(self.limits.messages));
@@ -261,7 +253,17 @@ impl Source {
             let mut failure = chunk.is_none().then(|| "the pull ended".to_owned());
             for message in chunk.unwrap_or_default() {
                 match message {
-                    Ok(message) => batch.extend(Delivery::new(message)),
+                    Ok(_) if self.spec.ack_all && failure.is_some() => {}
+                    Ok(message) => match Delivery::new(message) {
+                        Some(next) if self.spec.ack_all && next.delivery != self.deliveries + 1 => {
+                            failure = Some("some messages were lost on the way".to_owned());
+                        }
+                        Some(next) => {
+                            self.deliveries = next.delivery;
+                            batch.push(next);
+                        }
+                        None => {}
+                    },
                     Err(error) => failure = Some(report(&error)),
                 }
             }
@@ -325,13 +327,25 @@ impl Settle {
         }
     }
 
-    async fn retry_all(&self, batch: &[Delivery], after: Duration) {
-        self.retried.inc_by(batch.len() as u64);
-        for delivery in batch {
-            if let Err(error) = delivery.message.ack_with(AckKind::Nak(Some(after))).await {
-                tracing::warn!(error = report(error.as_ref()), "a message could not be given back");
+    /// Have the batch handled, keep what was rejected, acknowledge.
+    async fn batch(&self, handler: &mut impl AsyncBatchHandler, batch: &[Delivery]) -> anyhow::Result<()> {
+        for (index, reason) in handler.handle(batch).await? {
+            if let Some(delivery) = batch.get(index) {
+                anyhow::ensure!(
+                    self.dead_letter(delivery, &reason).await,
+                    "a rejected message could not be kept"
+                );
             }
         }
+        self.done.inc_by(batch.len() as u64);
+        // By place in the stream, not in the batch: a redelivered message may stand behind newer ones.
+        let last = batch.iter().max_by_key(|delivery| delivery.sequence);
+        if let Some(last) = last
+            && let Err(error) = last.message.ack().await
+        {
+            tracing::warn!(error = report(error.as_ref()), "an acknowledgement could not be sent");
+        }
+        Ok(())
     }
 
     /// Keep the message in REJECTED. `false` when it could not be stored there.

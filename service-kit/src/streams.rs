@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     self,
-    consumer::{self, AckPolicy, PullConsumer},
+    consumer::{self, AckPolicy, DeliverPolicy, PullConsumer},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
 use protocol::stream::{Retention, StreamSpec};
@@ -89,16 +89,44 @@ pub async fn ensure_consumer(
     spec: &ConsumerSpec,
 ) -> Result<PullConsumer, EnsureError> {
     let stream = ensure_stream(jetstream, &spec.stream).await?;
+    stream
+        .get_or_create_consumer(spec.name, consumer_config(spec))
+        .await
+        .map_err(|error| failed(spec, &error))
+}
+
+/// Make the consumer anew from the first message that is not acknowledged.
+///
+/// After a crash the broker holds back what was under way until `ack_wait` is over and offers newer messages first. One
+/// acknowledgement that covers "all before" would then cover messages that nobody has handled.
+///
+/// # Errors
+/// [`EnsureError`]. If it fails half-way the consumer is gone and starts with the whole stream: repeats, no loss.
+pub async fn rewind_consumer(
+    jetstream: &jetstream::Context,
+    spec: &ConsumerSpec,
+    consumer: &PullConsumer,
+) -> Result<PullConsumer, EnsureError> {
+    let stream = ensure_stream(jetstream, &spec.stream).await?;
+    let start_sequence = consumer.cached_info().ack_floor.stream_sequence + 1;
+    stream.delete_consumer(spec.name).await.map_err(|error| failed(spec, &error))?;
     let config = consumer::pull::Config {
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
+        ..consumer_config(spec)
+    };
+    stream.create_consumer(config).await.map_err(|error| failed(spec, &error))
+}
+
+fn consumer_config(spec: &ConsumerSpec) -> consumer::pull::Config {
+    consumer::pull::Config {
         durable_name: Some(spec.name.to_owned()),
         ack_policy: if spec.ack_all { AckPolicy::All } else { AckPolicy::Explicit },
         ack_wait: spec.ack_wait,
         max_ack_pending: spec.max_ack_pending,
         ..consumer::pull::Config::default()
-    };
-    stream.get_or_create_consumer(spec.name, config).await.map_err(|error| EnsureError::Consumer {
-        stream: spec.stream.name,
-        consumer: spec.name,
-        reason: report(&error),
-    })
+    }
+}
+
+fn failed(spec: &ConsumerSpec, error: &(dyn std::error::Error + 'static)) -> EnsureError {
+    EnsureError::Consumer { stream: spec.stream.name, consumer: spec.name, reason: report(error) }
 }

@@ -1,0 +1,20 @@
+# One image for every part of dogwatch; the command chooses the part.
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked --bins \
+        --package agent --package config-service --package ingest --package alerter \
+        --package http-bridge --package cli \
+    && mkdir /out \
+    && cp target/release/dogwatch target/release/dogwatch-agent target/release/dogwatch-config-service \
+        target/release/dogwatch-ingest target/release/dogwatch-alerter target/release/dogwatch-http-bridge /out/
+
+FROM debian:bookworm-slim
+COPY --from=build /out/ /usr/local/bin/
+COPY examples/ /usr/share/dogwatch/examples/
+# A named volume takes over the owner of the folder that it is first mounted on: the parts run as 10001, not as root.
+RUN mkdir -p /var/lib/dogwatch/secrets /var/lib/dogwatch/nats /var/lib/dogwatch/config /var/lib/dogwatch/results \
+        /var/lib/dogwatch/alerts /var/lib/dogwatch/agent \
+    && chown -R 10001:10001 /var/lib/dogwatch
+USER 10001:10001
+CMD ["dogwatch", "--help"]

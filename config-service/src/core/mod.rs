@@ -1,0 +1,6 @@
+//! What is decided, without I/O: the fold of the log, who runs what, which change is accepted.
+
+pub(crate) mod keys;
+pub(crate) mod model;
+pub(crate) mod plan;
+pub(crate) mod resolve;

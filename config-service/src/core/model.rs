@@ -1,0 +1,344 @@
+//! All that the service knows, in memory: the fold of the log, and the inventory of hosts.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use documents::HostView;
+use protocol::{
+    AgentId, CheckName, Facts, Labels, Origin,
+    admin::{Host, UnfitCheck},
+    config::{AgentConfig, ConfigReply, ConfigRequest, ConfigStatus},
+    document::{Document, Kind},
+    limits,
+    log::{KeyRecord, LogChange, LogRecord},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    plan::Documents,
+    resolve::{self, CompiledCheck, Outcome, Outcomes},
+};
+
+/// Most bytes of one host's facts and labels together.
+const HOST_BYTES: usize = 64 * 1024;
+/// Longest text that is kept of an agent's words: its version, why it failed.
+const TEXT: usize = 1_000;
+
+pub(crate) type Keys = BTreeMap<String, KeyRecord>;
+
+/// What is kept of a host on disk.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HostRecord {
+    pub(crate) facts: Facts,
+    pub(crate) labels: Labels,
+    pub(crate) origin: Origin,
+    pub(crate) agent_version: Option<String>,
+    pub(crate) first_seen_ms: u64,
+    pub(crate) last_seen_ms: u64,
+    pub(crate) revision_wanted: u64,
+    pub(crate) etag: String,
+    pub(crate) revision_applied: Option<u64>,
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    record: HostRecord,
+    /// What an operator gave by key: wins over what the host says.
+    given: (Facts, Labels),
+    outcomes: Outcomes,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) revision: u64,
+    pub(crate) documents: Arc<Documents>,
+    pub(crate) keys: Arc<Keys>,
+    hashes: HashMap<String, String>,
+    checks: BTreeMap<CheckName, CompiledCheck>,
+    hosts: BTreeMap<AgentId, Entry>,
+    max_hosts: usize,
+}
+
+/// What a host's request led to.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) reply: ConfigReply,
+    /// More than the time of its last request is new, and must be durable.
+    pub(crate) changed: bool,
+}
+
+impl Model {
+    /// The state as it was stored. Hosts whose configuration came out different than it was stored are `changed`.
+    pub(crate) fn load(
+        revision: u64,
+        documents: Documents,
+        keys: Keys,
+        hosts: Vec<(AgentId, HostRecord)>,
+        max_hosts: usize,
+    ) -> (Self, Vec<AgentId>) {
+        let mut model = Self { revision, documents: Arc::new(documents), max_hosts, ..Self::default() };
+        for ((_, _), document) in model.documents.iter() {
+            if let Document::Check(check) = document {
+                model.checks.insert(check.name.clone(), CompiledCheck::new(check));
+            }
+        }
+        for (agent, record) in hosts {
+            model.hosts.insert(agent, Entry { record, ..Entry::default() });
+        }
+        let mut in_order: Vec<KeyRecord> = keys.into_values().collect();
+        in_order.sort_by_key(|key| key.created_ms);
+        for key in in_order {
+            model.key_created(key);
+        }
+        let agents: Vec<AgentId> = model.hosts.keys().cloned().collect();
+        let changed = agents.into_iter().filter(|agent| model.resolve(agent, None)).collect();
+        (model, changed)
+    }
+
+    /// Fold one accepted change. Returns the hosts whose configuration it changes.
+    pub(crate) fn fold(&mut self, record: &LogRecord) -> Vec<AgentId> {
+        self.revision = record.revision;
+        let mut checks = Vec::new();
+        let mut whole = Vec::new();
+        for change in &record.changes {
+            match change {
+                LogChange::DocumentPut { document } => {
+                    if let Document::Check(check) = document {
+                        self.checks.insert(check.name.clone(), CompiledCheck::new(check));
+                        checks.push(check.name.clone());
+                    }
+                    let key = (document.kind(), document.name().to_owned());
+                    Arc::make_mut(&mut self.documents).insert(key, document.clone());
+                }
+                LogChange::DocumentDeleted { kind, name } => {
+                    if *kind == Kind::Check
+                        && let Ok(name) = CheckName::new(name)
+                    {
+                        self.checks.remove(&name);
+                        checks.push(name);
+                    }
+                    Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
+                }
+                LogChange::KeyCreated { key } => whole.extend(self.key_created(key.clone())),
+                LogChange::KeyRevoked { id, at_ms } => {
+                    if let Some(key) = Arc::make_mut(&mut self.keys).get_mut(id) {
+                        key.revoked_ms = Some(*at_ms);
+                    }
+                }
+            }
+        }
+        let mut changed = Vec::new();
+        for agent in whole {
+            if self.resolve(&agent, None) {
+                changed.push(agent);
+            }
+        }
+        if !checks.is_empty() {
+            let agents: Vec<AgentId> = self.hosts.keys().cloned().collect();
+            changed.extend(agents.into_iter().filter(|agent| self.resolve(agent, Some(&checks))));
+        }
+        changed
+    }
+
+    /// Forget all that came from the log; hosts stay.
+    pub(crate) fn forget_log(&mut self) {
+        let hosts = self.records();
+        *self = Self::load(0, Documents::new(), Keys::new(), hosts, self.max_hosts).0;
+    }
+
+    /// A key of a host puts that host into the inventory.
+    fn key_created(&mut self, key: KeyRecord) -> Option<AgentId> {
+        let agent = key.agent.clone();
+        if let Some(agent) = &agent {
+            let entry = self.hosts.entry(agent.clone()).or_insert_with(|| {
+                let (origin, first_seen_ms) = (Origin::Http, key.created_ms);
+                Entry {
+                    record: HostRecord { origin, first_seen_ms, ..HostRecord::default() },
+                    ..Entry::default()
+                }
+            });
+            entry.given.0.extend(key.facts.clone());
+            entry.given.1.extend(key.labels.clone());
+        }
+        self.hashes.insert(key.hash.clone(), key.id.clone());
+        Arc::make_mut(&mut self.keys).insert(key.id.clone(), key);
+        agent
+    }
+
+    /// Evaluate some checks, or all, on one host. Whether what it runs has changed.
+    fn resolve(&mut self, agent: &AgentId, some: Option<&[CheckName]>) -> bool {
+        let Some(entry) = self.hosts.get_mut(agent) else { return false };
+        let (mut facts, mut labels) = (entry.record.facts.clone(), entry.record.labels.clone());
+        facts.extend(entry.given.0.clone());
+        labels.extend(entry.given.1.clone());
+        let host = HostView { agent, facts: &facts, labels: &labels };
+        let outcome = |name: &CheckName| self.checks.get(name)?.outcome(&host);
+        match some {
+            None => {
+                entry.outcomes =
+                    self.checks.keys().filter_map(|name| Some((name.clone(), outcome(name)?))).collect();
+            }
+            Some(names) => {
+                for name in names {
+                    match outcome(name) {
+                        Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
+                        None => entry.outcomes.remove(name),
+                    };
+                }
+            }
+        }
+        let etag = resolve::etag(&entry.outcomes);
+        if etag == entry.record.etag {
+            return false;
+        }
+        entry.record.etag = etag;
+        entry.record.revision_wanted = self.revision;
+        true
+    }
+
+    /// A host asks for its configuration and says what it is.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(crate) fn seen(
+        &mut self,
+        agent: &AgentId,
+        request: &ConfigRequest,
+        now: u64,
+    ) -> Result<Seen, String> {
+        check_size(request)?;
+        let known = self.hosts.contains_key(agent);
+        if !known && self.hosts.len() >= self.max_hosts {
+            return Err(format!("the inventory is full: {} hosts (--max-hosts)", self.max_hosts));
+        }
+        let entry = self.hosts.entry(agent.clone()).or_insert_with(|| {
+            let (origin, first_seen_ms) = (request.origin, now);
+            Entry {
+                record: HostRecord { origin, first_seen_ms, ..HostRecord::default() },
+                ..Entry::default()
+            }
+        });
+        let record = &mut entry.record;
+        let before = (record.facts.clone(), record.labels.clone());
+        if let Some(facts) = &request.facts {
+            record.facts.clone_from(facts);
+        }
+        // A script does not know its labels; an agent that has none lost those it had.
+        if request.origin == Origin::Agent || !request.labels.is_empty() {
+            record.labels.clone_from(&request.labels);
+        }
+        let differs = !known || before != (record.facts.clone(), record.labels.clone());
+        let mut changed = differs;
+        if request.origin == Origin::Agent && record.origin != Origin::Agent {
+            record.origin = Origin::Agent;
+            changed = true;
+        }
+        if let Some(version) = &request.agent_version {
+            let version = short(version);
+            changed |= record.agent_version.as_ref() != Some(&version);
+            record.agent_version = Some(version);
+        }
+        record.last_seen_ms = now;
+        if differs {
+            self.resolve(agent, None);
+        }
+        let Some(entry) = self.hosts.get_mut(agent) else { return Err("try again".to_owned()) };
+        let record = &mut entry.record;
+        let revision = record.revision_wanted;
+        if request.etag.as_ref() == Some(&record.etag) {
+            changed |= record.revision_applied != Some(revision) || record.error.is_some();
+            (record.revision_applied, record.error) = (Some(revision), None);
+            return Ok(Seen { reply: ConfigReply::Unchanged { revision }, changed });
+        }
+        let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
+            Outcome::Runs(way) => Some(way.spec.clone()),
+            Outcome::Unfit(_) => None,
+        });
+        let config = AgentConfig { revision, etag: record.etag.clone(), checks: checks.collect() };
+        Ok(Seen { reply: ConfigReply::Full { config }, changed })
+    }
+
+    /// A host reports how it fared with a revision. `false`: there is no such host.
+    pub(crate) fn reported(&mut self, status: &ConfigStatus) -> bool {
+        let Some(entry) = self.hosts.get_mut(&status.agent) else { return false };
+        entry.record.error = status.error.as_deref().map(short);
+        if status.error.is_none() {
+            entry.record.revision_applied = Some(status.revision);
+        }
+        true
+    }
+
+    pub(crate) fn key_by_hash(&self, hash: &str) -> Option<&KeyRecord> {
+        self.keys.get(self.hashes.get(hash)?)
+    }
+
+    pub(crate) fn record(&self, agent: &AgentId) -> Option<&HostRecord> {
+        self.hosts.get(agent).map(|entry| &entry.record)
+    }
+
+    fn records(&self) -> Vec<(AgentId, HostRecord)> {
+        self.hosts.iter().map(|(agent, entry)| (agent.clone(), entry.record.clone())).collect()
+    }
+
+    pub(crate) fn host_count(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// One host, or all, as operators see them.
+    pub(crate) fn hosts(&self, agent: Option<&AgentId>) -> Vec<Host> {
+        match agent {
+            Some(agent) => self.hosts.get(agent).map(|entry| host(agent, entry)).into_iter().collect(),
+            None => self.hosts.iter().map(|(agent, entry)| host(agent, entry)).collect(),
+        }
+    }
+}
+
+fn host(agent: &AgentId, entry: &Entry) -> Host {
+    let record = entry.record.clone();
+    let (mut facts, mut labels) = (record.facts, record.labels);
+    facts.extend(entry.given.0.clone());
+    labels.extend(entry.given.1.clone());
+    let mut checks = Vec::new();
+    let mut unfit = Vec::new();
+    for (name, outcome) in &entry.outcomes {
+        match outcome {
+            Outcome::Runs(_) => checks.push(name.clone()),
+            Outcome::Unfit(reason) => unfit.push(UnfitCheck { check: name.clone(), reason: reason.clone() }),
+        }
+    }
+    Host {
+        agent: agent.clone(),
+        facts,
+        labels,
+        origin: record.origin,
+        agent_version: record.agent_version,
+        first_seen_ms: record.first_seen_ms,
+        last_seen_ms: record.last_seen_ms,
+        revision_wanted: record.revision_wanted,
+        revision_applied: record.revision_applied,
+        error: record.error,
+        checks,
+        unfit,
+    }
+}
+
+fn check_size(request: &ConfigRequest) -> Result<(), String> {
+    let facts = request.facts.as_ref();
+    for (what, count) in [("facts", facts.map_or(0, Facts::len)), ("labels", request.labels.len())] {
+        if count > limits::FACTS {
+            return Err(format!("{count} {what} are more than the {} allowed", limits::FACTS));
+        }
+    }
+    let size = protocol::encode(&(facts, &request.labels)).map_or(usize::MAX, |json| json.len());
+    if size > HOST_BYTES {
+        return Err(format!("facts and labels take {size} bytes, more than the {HOST_BYTES} allowed"));
+    }
+    Ok(())
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(TEXT).collect()
+}

@@ -1,0 +1,4 @@
+//! Who asks: agents for their configuration, operators for changes and views.
+
+pub(crate) mod agents;
+pub(crate) mod operators;

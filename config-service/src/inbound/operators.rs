@@ -1,0 +1,168 @@
+//! Operators: documents, hosts and keys.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
+
+use protocol::{
+    ErrorCode, ErrorReply,
+    admin::{
+        Applied, ApplyRequest, DocumentList, DocumentQuery, HostList, HostQuery, KeyCreate, KeyCreated,
+        KeyInfo, KeyList, KeyQuery, KeyRevoke, KeyVerify,
+    },
+    log::LogChange,
+    subject,
+};
+use service_kit::{Context, now_ms, respond};
+
+use crate::{
+    changes::Changes,
+    core::{keys, model::Model, plan},
+    inventory::Pending,
+};
+
+const MINUTE_MS: u64 = 60_000;
+/// Large sets take a while to check. Whoever asks sets the time that it waits.
+const APPLY_DEADLINE: Duration = Duration::from_secs(60);
+
+#[derive(Clone)]
+pub(crate) struct Operators {
+    pub(crate) model: Arc<RwLock<Model>>,
+    pub(crate) changes: Arc<Changes>,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) used: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Operators {
+    pub(crate) async fn serve(self, ctx: &Context) -> anyhow::Result<()> {
+        let normal = respond::Limits::default();
+        let apply = respond::Limits { concurrency: 4, deadline: APPLY_DEADLINE };
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_APPLY, apply, move |_, request| this.clone().apply(request))
+            .await?;
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_DOCUMENTS, normal, move |_, query| {
+            std::future::ready(this.documents(&query))
+        })
+        .await?;
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_HOSTS, normal, move |_, query| {
+            std::future::ready(this.hosts(&query))
+        })
+        .await?;
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_KEY_CREATE, normal, move |_, request| {
+            this.clone().create_key(request)
+        })
+        .await?;
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_KEY_LIST, normal, move |_, _: KeyQuery| {
+            std::future::ready(this.list_keys())
+        })
+        .await?;
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_KEY_REVOKE, normal, move |_, request| {
+            this.clone().revoke_key(request)
+        })
+        .await?;
+        let many = respond::Limits { concurrency: 1024, ..normal };
+        respond::respond(ctx, subject::ADMIN_KEY_VERIFY, many, move |_, request: KeyVerify| {
+            std::future::ready(self.verify_key(&request))
+        })
+        .await
+    }
+
+    async fn apply(self, request: ApplyRequest) -> Result<Applied, ErrorReply> {
+        let (actor, message, dry_run) = (request.actor.clone(), request.message.clone(), request.dry_run);
+        let (revision, changes) = self
+            .changes
+            .make(actor, message, move |snapshot| {
+                let (changes, told) = plan::apply(&request, &snapshot.documents)?;
+                Ok((if dry_run { Vec::new() } else { changes }, told))
+            })
+            .await?;
+        Ok(Applied { revision, changes })
+    }
+
+    fn documents(&self, query: &DocumentQuery) -> Result<DocumentList, ErrorReply> {
+        let model = self.known()?;
+        let wanted = model
+            .documents
+            .values()
+            .filter(|document| query.kinds.is_empty() || query.kinds.contains(&document.kind()));
+        Ok(DocumentList { revision: model.revision, documents: wanted.cloned().collect() })
+    }
+
+    fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {
+        let hosts = self.known()?.hosts(query.agent.as_ref());
+        match &query.agent {
+            Some(agent) if hosts.is_empty() => {
+                let message = format!("there is no host {agent}: `dogwatch hosts` shows all");
+                Err(ErrorReply::new(ErrorCode::NotFound, message).at("agent"))
+            }
+            _ => Ok(HostList { hosts }),
+        }
+    }
+
+    async fn create_key(self, request: KeyCreate) -> Result<KeyCreated, ErrorReply> {
+        let key = keys::new_key().map_err(|error| {
+            ErrorReply::new(ErrorCode::Internal, format!("no random numbers for a key: {error}"))
+        })?;
+        let record = keys::create(&request, &key, now_ms())?;
+        let info = keys::info(&record, 0);
+        let message = format!("create the key {}", record.id);
+        let plan = move |_: &_| Ok((vec![LogChange::KeyCreated { key: record.clone() }], ()));
+        self.changes.make(request.actor, message, plan).await?;
+        Ok(KeyCreated { key, info })
+    }
+
+    fn list_keys(&self) -> Result<KeyList, ErrorReply> {
+        let model = self.known()?;
+        let used = self.used();
+        let info = |key| keys::info(key, used.get(&key.id).copied().unwrap_or_default());
+        let mut keys: Vec<KeyInfo> = model.keys.values().map(info).collect();
+        keys.sort_by_key(|key| key.created_ms);
+        Ok(KeyList { keys })
+    }
+
+    async fn revoke_key(self, request: KeyRevoke) -> Result<KeyInfo, ErrorReply> {
+        let (now, id) = (now_ms(), request.id);
+        let message = format!("revoke the key {}", id.chars().take(32).collect::<String>());
+        let plan = move |snapshot: &crate::changes::Snapshot| {
+            let mut key = keys::revocable(snapshot.keys.values(), &id)?.clone();
+            let first = key.revoked_ms.is_none();
+            key.revoked_ms.get_or_insert(now);
+            let revoke = LogChange::KeyRevoked { id: id.clone(), at_ms: now };
+            Ok((if first { vec![revoke] } else { Vec::new() }, key))
+        };
+        let (_, key) = self.changes.make(request.actor, message, plan).await?;
+        Ok(keys::info(&key, self.used().get(&key.id).copied().unwrap_or_default()))
+    }
+
+    fn verify_key(&self, request: &KeyVerify) -> Result<KeyInfo, ErrorReply> {
+        let model = self.known()?;
+        let key = model.key_by_hash(&request.hash).filter(|key| key.revoked_ms.is_none());
+        let key =
+            key.ok_or_else(|| ErrorReply::new(ErrorCode::Unauthorized, "the key is unknown or revoked"))?;
+        let minute = now_ms() / MINUTE_MS * MINUTE_MS;
+        if self.used().insert(key.id.clone(), minute) != Some(minute) {
+            self.pending.key(key.id.clone());
+        }
+        Ok(keys::info(key, minute))
+    }
+
+    /// The model, once it may be answered from.
+    fn known(&self) -> Result<RwLockReadGuard<'_, Model>, ErrorReply> {
+        if !self.changes.known() {
+            let message = "stream CONFIG was not read yet: ask again in a moment";
+            return Err(ErrorReply::new(ErrorCode::Unavailable, message));
+        }
+        Ok(self.model.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn used(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,4 @@
+//! Stream CONFIG, and the nudges after a change.
+
+pub(crate) mod log;
+pub(crate) mod nudge;

@@ -1,0 +1,235 @@
+//! The config-service, wired.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use futures_util::StreamExt;
+use prometheus_client::metrics::gauge::Gauge;
+use protocol::{AgentId, log::KeyRecord, log::LogChange, subject};
+use service_kit::{Context, now_ms, report};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    changes::Changes,
+    core::{keys, model::HostRecord, model::Model},
+    inbound::{agents::Agents, operators::Operators},
+    inventory::{self, Pending},
+    settings::Settings,
+    store::Store,
+};
+
+/// How long at most until a change that another replica made, and whose news was lost, is noticed.
+const LOOK: Duration = Duration::from_secs(10);
+/// While something is wrong with stream or store.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Start the service: returns once it answers. With the broker's JetStream away it answers from its store, and
+/// changes are refused until JetStream is back.
+///
+/// # Errors
+/// When the store cannot be opened, the admin key file cannot be read, or subscriptions cannot be made.
+pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
+    let admin_key = settings.admin_key_file.as_deref().map(admin_key).transpose()?;
+    let (folder, max_hosts) = (settings.data.clone(), settings.max_hosts);
+    let opened = tokio::task::spawn_blocking(move || open(&folder, max_hosts)).await?;
+    let Opened { store, model, position, used, changed } = opened?;
+    let (store, model) = (Arc::new(store), Arc::new(RwLock::new(model)));
+    let (pending, used) = (Arc::new(Pending::new()), Arc::new(Mutex::new(used)));
+    let revision = position.revision;
+    let changes = Changes::new(&ctx, Arc::clone(&store), Arc::clone(&model), Arc::clone(&pending), position);
+    let changes = Arc::new(changes);
+
+    spawn_inventory(&ctx, Arc::clone(&store), Arc::clone(&model), Arc::clone(&pending), Arc::clone(&used));
+    if !changed.is_empty() {
+        changes.tell(revision, changed).await;
+    }
+    let mut news = ctx.nats.subscribe(subject::CONFIG_LOG).await?;
+    let follow = Follow { ctx: ctx.clone(), changes: Arc::clone(&changes), admin_key };
+    let mut in_step = follow.step().await;
+    let token = ctx.tasks.token();
+    ctx.tasks.spawn("stream CONFIG", async move {
+        loop {
+            tokio::select! {
+                message = news.next() => anyhow::ensure!(message.is_some(), "the subscription ended"),
+                () = tokio::time::sleep(if in_step { LOOK } else { LOOK_AGAIN }) => {}
+                () = token.cancelled() => return Ok(()),
+            }
+            in_step = follow.step().await;
+        }
+    });
+
+    Agents::new(&ctx, Arc::clone(&model), Arc::clone(&changes), Arc::clone(&pending)).serve(&ctx).await?;
+    Operators { model, changes, pending, used }.serve(&ctx).await
+}
+
+/// The key in the file, as it is kept.
+fn admin_key(path: &Path) -> anyhow::Result<KeyRecord> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("cannot read --admin-key-file {name}: check the path and its permissions")
+    })?;
+    keys::bring(text.trim(), now_ms()).with_context(|| format!("--admin-key-file {name} is no key"))
+}
+
+struct Opened {
+    store: Store,
+    model: Model,
+    position: crate::store::Position,
+    used: BTreeMap<String, u64>,
+    changed: Vec<AgentId>,
+}
+
+fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
+    let store = Store::open(folder)?;
+    let mut loaded = store.load()?;
+    if loaded.position.revision == 0 && !(loaded.documents.is_empty() && loaded.keys.is_empty()) {
+        // A rebuild was cut short: the stream tells all of it again.
+        store.forget_log()?;
+        loaded = store.load()?;
+    }
+    let revision = loaded.position.revision;
+    let (model, changed) = Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, max_hosts);
+    // Before the stream was read, an empty store says nothing about what a host is to run.
+    let changed = if revision == 0 { Vec::new() } else { changed };
+    Ok(Opened { store, model, position: loaded.position, used: loaded.used, changed })
+}
+
+/// Keeps in step with the stream.
+struct Follow {
+    ctx: Context,
+    changes: Arc<Changes>,
+    admin_key: Option<KeyRecord>,
+}
+
+impl Follow {
+    /// Whether stream and store are in step.
+    async fn step(&self) -> bool {
+        let condition = format!("{} stream CONFIG", self.ctx.name);
+        let outcome = match self.changes.sync().await {
+            Ok(()) => self.bring_admin_key().await,
+            Err(error) => Err(report(&error)),
+        };
+        match outcome {
+            Ok(()) => self.ctx.ready.met(&condition),
+            Err(ref reason) => {
+                // Said once, not every second.
+                let new = !self.ctx.ready.problems().iter().any(|p| *p == format!("{condition}: {reason}"));
+                if new {
+                    tracing::warn!(reason, "not in step with stream CONFIG; answering from the store");
+                }
+                self.ctx.ready.unmet(&condition, reason.clone());
+            }
+        }
+        outcome.is_ok()
+    }
+
+    /// A key that was ever known, a revoked one too, stays as it is.
+    async fn bring_admin_key(&self) -> Result<(), String> {
+        let Some(key) = &self.admin_key else { return Ok(()) };
+        if self.changes.knows_key(&key.hash) {
+            return Ok(());
+        }
+        let key = key.clone();
+        let plan = move |snapshot: &crate::changes::Snapshot| {
+            let known = snapshot.keys.values().any(|known| known.hash == key.hash);
+            let create = LogChange::KeyCreated { key: key.clone() };
+            Ok((if known { Vec::new() } else { vec![create] }, ()))
+        };
+        let message = "the admin key given at the start".to_owned();
+        self.changes.make(self.ctx.name.to_owned(), message, plan).await.map(|_| ()).map_err(|e| e.message)
+    }
+}
+
+/// Writes the inventory: every few seconds, and at once when somebody waits for it.
+fn spawn_inventory(
+    ctx: &Context,
+    store: Arc<Store>,
+    model: Arc<RwLock<Model>>,
+    pending: Arc<Pending>,
+    used: Arc<Mutex<BTreeMap<String, u64>>>,
+) {
+    let hosts = Gauge::<i64>::default();
+    ctx.metrics.register(ctx.name, |registry| {
+        registry.register("hosts", "Hosts in the inventory", hosts.clone());
+    });
+    let (token, ready) = (ctx.tasks.token(), ctx.ready.clone());
+    let condition = format!("{} store", ctx.name);
+    ctx.tasks.spawn("store of the inventory", async move {
+        let writer = Writer { store, model, pending, used };
+        loop {
+            wait(&token, &writer.pending).await;
+            let stopping = token.is_cancelled();
+            match writer.flush().await {
+                Ok(()) => ready.met(&condition),
+                Err(error) => {
+                    let reason = report(error.as_ref());
+                    tracing::error!(reason, "the inventory could not be written and will be tried again");
+                    ready.unmet(&condition, reason);
+                    if !stopping {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                }
+            }
+            let count = writer.model.read().unwrap_or_else(PoisonError::into_inner).host_count();
+            hosts.set(i64::try_from(count).unwrap_or(i64::MAX));
+            if stopping {
+                writer.pending.close();
+                return Ok(());
+            }
+        }
+    });
+}
+
+async fn wait(token: &CancellationToken, pending: &Pending) {
+    tokio::select! {
+        () = pending.urgent() => {}
+        () = tokio::time::sleep(inventory::INTERVAL) => {}
+        () = token.cancelled() => {}
+    }
+}
+
+struct Writer {
+    store: Arc<Store>,
+    model: Arc<RwLock<Model>>,
+    pending: Arc<Pending>,
+    used: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Writer {
+    async fn flush(&self) -> anyhow::Result<()> {
+        let taken = self.pending.take();
+        if taken.hosts.is_empty() && taken.keys.is_empty() {
+            self.pending.done(taken.number);
+            return Ok(());
+        }
+        let hosts: Vec<(AgentId, HostRecord)> = {
+            let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
+            taken
+                .hosts
+                .iter()
+                .filter_map(|agent| Some((agent.clone(), model.record(agent)?.clone())))
+                .collect()
+        };
+        let used: Vec<(String, u64)> = {
+            let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.keys.iter().filter_map(|id| Some((id.clone(), *used.get(id)?))).collect()
+        };
+        let store = Arc::clone(&self.store);
+        let written = tokio::task::spawn_blocking(move || store.write_hosts(&hosts, &used)).await;
+        match written {
+            Ok(Ok(())) => {
+                self.pending.done(taken.number);
+                Ok(())
+            }
+            failed => {
+                self.pending.put_back(taken);
+                Ok(failed??)
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The config-service against a real nats-server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod harness;
+
+mod agents;
+mod healing;
+mod keys;
+mod operators;

@@ -1,0 +1,163 @@
+//! Is a message a result, whose, and by what is it known again?
+
+use protocol::{AgentId, CheckName, CheckResult, DecodeError, limits, subject};
+use serde::Deserialize;
+
+/// Longest id against repeats, in bytes.
+pub const MAX_ID: usize = 256;
+
+/// What a repeat is recognised by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    Numbered {
+        epoch: u64,
+        seq: u64,
+    },
+    /// Results that no agent numbered.
+    Named(String),
+    /// Nothing: it is stored as often as it comes.
+    Unknown,
+}
+
+/// A result that may be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub agent: AgentId,
+    pub check: CheckName,
+    pub identity: Identity,
+    pub at_ms: u64,
+}
+
+/// A message that is no result, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub reason: String,
+    /// Agent, epoch and sequence number, if they can be read: the sequence goes on without it.
+    pub place: Option<(AgentId, u64, u64)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Reason {
+    #[error("the subject {0:?} names no agent and check")]
+    Subject(String),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("version {0} is not known here, only {known}", known = protocol::VERSION)]
+    Version(u8),
+    #[error("the body is of {body}, the subject of {subject}")]
+    NotItsOwn { body: String, subject: String },
+    #[error("{what} has {size} {unit}, more than the {limit} allowed")]
+    TooLong { what: &'static str, size: usize, unit: &'static str, limit: usize },
+}
+
+/// # Errors
+/// [`Refused`] when the message is not a result of the agent and check that its subject names.
+pub fn accept(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Accepted, Refused> {
+    check(subject, message_id, body)
+        .map_err(|reason| Refused { reason: reason.to_string(), place: place(subject, body) })
+}
+
+fn check(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Accepted, Reason> {
+    let (agent, check) = subject::result_parts(subject).ok_or_else(|| Reason::Subject(subject.into()))?;
+    let result: CheckResult = protocol::decode(body, limits::RESULT)?;
+    if result.v != protocol::VERSION {
+        return Err(Reason::Version(result.v));
+    }
+    if result.agent != agent || result.check != check {
+        let (body, subject) = (format!("{}/{}", result.agent, result.check), format!("{agent}/{check}"));
+        return Err(Reason::NotItsOwn { body, subject });
+    }
+    within("output", result.output.len(), "bytes", limits::OUTPUT)?;
+    within("metrics", result.metrics.len(), "entries", limits::METRICS)?;
+    let identity = if result.seq > 0 {
+        Identity::Numbered { epoch: result.epoch, seq: result.seq }
+    } else {
+        // A submission's id; the broker's stands in for it.
+        let id = result.id.map(|id| format!("i{id}")).or_else(|| message_id.map(|id| format!("m{id}")));
+        match id {
+            Some(id) => {
+                within("id", id.len(), "bytes", MAX_ID + 1)?;
+                Identity::Named(id)
+            }
+            None => Identity::Unknown,
+        }
+    };
+    Ok(Accepted { agent, check, identity, at_ms: result.at_ms })
+}
+
+fn within(what: &'static str, size: usize, unit: &'static str, limit: usize) -> Result<(), Reason> {
+    if size <= limit { Ok(()) } else { Err(Reason::TooLong { what, size, unit, limit }) }
+}
+
+fn place(subject: &str, body: &[u8]) -> Option<(AgentId, u64, u64)> {
+    #[derive(Deserialize)]
+    struct Place {
+        #[serde(default)]
+        epoch: u64,
+        seq: u64,
+    }
+    let (agent, _) = subject::result_parts(subject)?;
+    let place: Place = protocol::decode(body, limits::MESSAGE).ok()?;
+    (place.seq > 0).then_some((agent, place.epoch, place.seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUBJECT: &str = "dogwatch.v1.result.web-01.disk";
+
+    fn body(change: &str) -> String {
+        format!(
+            r#"{{"v":1,"agent":"web-01","check":"disk","epoch":5,"seq":7,"at_ms":9,"status":"ok"{change}}}"#
+        )
+    }
+
+    #[test]
+    fn a_result_is_accepted_with_its_identity() {
+        let accepted = accept(SUBJECT, Some("web-01:5:7"), body("").as_bytes()).unwrap();
+        assert_eq!(accepted.identity, Identity::Numbered { epoch: 5, seq: 7 });
+        assert_eq!((accepted.agent.as_str(), accepted.check.as_str(), accepted.at_ms), ("web-01", "disk", 9));
+        let unnumbered = |change: &str, header| {
+            let body = body(change).replace("\"seq\":7", "\"seq\":0");
+            accept(SUBJECT, header, body.as_bytes()).unwrap().identity
+        };
+        assert_eq!(unnumbered(r#","id":"x""#, Some("h")), Identity::Named("ix".into()));
+        assert_eq!(unnumbered("", Some("h")), Identity::Named("mh".into()));
+        assert_eq!(unnumbered("", None), Identity::Unknown);
+    }
+
+    #[test]
+    fn what_is_no_result_is_refused_with_the_reason_and_its_place() {
+        let long = |n| "x".repeat(n);
+        let metrics = vec![r#"{"name":"a","value":1}"#; 1001].join(",");
+        let cases = [
+            (SUBJECT, body("").replace("\"v\":1", "\"v\":2"), "version 2 is not known here, only 1", true),
+            (SUBJECT, body("").replace("web-01", "web-02"), "the body is of web-02/disk", true),
+            (SUBJECT, body("").replace("\"disk\"", "\"mem\""), "the subject of web-01/disk", true),
+            (SUBJECT, body(r#","value":1e999"#), "not a valid CheckResult: number out of range", true),
+            (SUBJECT, body(r#","metrics":[{"name":"a","value":null}]"#), "invalid type: null", true),
+            (SUBJECT, body(&format!(r#","output":"{}""#, long(65537))), "output has 65537 bytes", true),
+            (SUBJECT, body(&format!(r#","metrics":[{metrics}]"#)), "metrics has 1001 entries", true),
+            (SUBJECT, body(&format!(r#","unit":"{}""#, long(262_144))), "the message has 26", true),
+            (SUBJECT, "{".into(), "not a valid CheckResult: EOF", false),
+            (SUBJECT, "[".repeat(200_000), "recursion limit", false),
+            (SUBJECT, String::new(), "EOF", false),
+            ("dogwatch.v1.result.web-01", body(""), "names no agent and check", false),
+        ];
+        for (subject, body, reason, has_place) in cases {
+            let refused = accept(subject, None, body.as_bytes()).unwrap_err();
+            assert!(refused.reason.contains(reason), "{}", refused.reason);
+            let place = has_place.then(|| (AgentId::new("web-01").unwrap(), 5, 7));
+            assert_eq!(refused.place, place, "{}", refused.reason);
+        }
+    }
+
+    #[test]
+    fn extreme_numbers_are_data() {
+        for value in ["1e308", "-0.0", "18446744073709551615", "-9223372036854775808", "5e-324"] {
+            let body = body(&format!(r#","value":{value},"metrics":[{{"name":"m","value":{value}}}]"#));
+            assert!(accept(SUBJECT, None, body.as_bytes()).is_ok(), "{value}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Decisions without a clock, a disk or a network.
+
+pub mod accept;
+pub mod account;
+pub mod ledger;
+pub mod plan;

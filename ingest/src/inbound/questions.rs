@@ -1,0 +1,98 @@
+//! Questions and their answers: watermarks, losses, pages of results.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use protocol::{
+    AgentId, ErrorCode, ErrorReply, limits,
+    query::{LossList, LossQuery, ResultPage, ResultQuery},
+    stored::{Stored, StoredRequest},
+    subject,
+};
+use service_kit::{
+    Context,
+    respond::{Limits, respond},
+};
+
+use crate::{
+    store::{Position, ResultStore, Scan, StoreError},
+    writer::{Writer, WriterError},
+};
+
+/// Time for one reading of the store, below that of the answer.
+const READING: Duration = Duration::from_secs(3);
+/// Readings at once: each may hold a thread and a page.
+const READERS: usize = 4;
+/// JSON of one page; the rest of a message is room for what encoding adds.
+const PAGE_BYTES: usize = limits::MESSAGE * 3 / 4;
+
+/// # Errors
+/// When a subscription cannot be made.
+pub async fn answer(ctx: &Context, writer: Writer, store: Arc<dyn ResultStore>) -> anyhow::Result<()> {
+    let asked = writer.clone();
+    respond(ctx, subject::STORED_GET_ALL, Limits::default(), move |subject, question| {
+        stored(asked.clone(), subject::last_agent(&subject), question)
+    })
+    .await?;
+    respond(ctx, subject::QUERY_LOSS, Limits::default(), move |_, question| loss(writer.clone(), question))
+        .await?;
+    let readers = Limits { concurrency: READERS, ..Limits::default() };
+    respond(ctx, subject::QUERY_RESULTS, readers, move |_, question| results(Arc::clone(&store), question))
+        .await
+}
+
+async fn stored(
+    writer: Writer,
+    agent: Option<AgentId>,
+    StoredRequest { v, epoch, oldest }: StoredRequest,
+) -> Result<Stored, ErrorReply> {
+    let agent = agent.ok_or_else(|| ErrorReply::invalid("the subject does not end in an agent id"))?;
+    if v != protocol::VERSION {
+        return Err(ErrorReply::invalid(format!("version {v} is not known here")).at("v"));
+    }
+    if oldest == 0 {
+        return Err(ErrorReply::invalid("sequence numbers begin at 1").at("oldest"));
+    }
+    Ok(writer.gone_below(agent, epoch, oldest).await?)
+}
+
+async fn loss(writer: Writer, question: LossQuery) -> Result<LossList, ErrorReply> {
+    Ok(writer.losses(question.agent).await?)
+}
+
+async fn results(store: Arc<dyn ResultStore>, question: ResultQuery) -> Result<ResultPage, ErrorReply> {
+    let from = match question.cursor.as_deref().map(str::parse::<Position>) {
+        None => Position::at(question.since_ms),
+        Some(Ok(position)) => position.max(Position::at(question.since_ms)),
+        Some(Err(error)) => return Err(ErrorReply::invalid(error.to_string()).at("cursor")),
+    };
+    if question.limit > limits::PAGE {
+        let text = format!("at most {} results fit on a page", limits::PAGE);
+        return Err(ErrorReply::invalid(text).at("limit"));
+    }
+    let scan = Scan {
+        agent: question.agent,
+        check: question.check,
+        from,
+        until_ms: question.until_ms,
+        limit: if question.limit == 0 { limits::PAGE } else { question.limit },
+        max_bytes: PAGE_BYTES,
+        deadline: Instant::now() + READING,
+    };
+    let read = tokio::task::spawn_blocking(move || store.page(&scan)).await;
+    let read = read.map_err(|error| ErrorReply::new(ErrorCode::Internal, error.to_string()))?;
+    Ok(read.map_err(WriterError::from)?)
+}
+
+impl From<WriterError> for ErrorReply {
+    fn from(error: WriterError) -> Self {
+        let code = match error {
+            WriterError::Store(StoreError::TooMuch) => ErrorCode::TooLarge,
+            WriterError::Store(StoreError::Damaged { .. } | StoreError::Newer { .. }) => ErrorCode::Internal,
+            _ => ErrorCode::Unavailable,
+        };
+        Self::new(code, service_kit::report(&error))
+    }
+}

@@ -1,0 +1,3 @@
+//! What goes out unasked.
+
+pub mod watermarks;

@@ -1,0 +1,52 @@
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+use service_kit::{
+    consume::BatchLimits,
+    process::ServiceSettings,
+    settings::{Common, duration},
+};
+
+/// Take results from the broker, store each exactly once, and answer questions about them.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "dogwatch-ingest", version)]
+pub struct Settings {
+    #[command(flatten)]
+    pub common: Common,
+    /// Folder of the stored results; one process at a time
+    #[arg(
+        long,
+        env = "DOGWATCH_INGEST_DATA",
+        value_name = "DIR",
+        default_value = "/var/lib/dogwatch/results"
+    )]
+    pub data: PathBuf,
+    /// How long results are kept, from when they were stored
+    #[arg(long, env = "DOGWATCH_INGEST_RETENTION", value_name = "DURATION", default_value = "15d", value_parser = duration)]
+    pub retention: Duration,
+    /// Most results in one durable write
+    #[arg(long, env = "DOGWATCH_INGEST_BATCH_MESSAGES", value_name = "N", default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub batch_messages: u32,
+    /// Bytes asked of the broker at once; below its limit for slow consumers (64 MB)
+    #[arg(long, env = "DOGWATCH_INGEST_BATCH_BYTES", value_name = "BYTES", default_value_t = 8 * 1024 * 1024,
+        value_parser = clap::value_parser!(u32).range(4 * 1024 * 1024..=32 * 1024 * 1024))]
+    pub batch_bytes: u32,
+    /// Write nothing more when the disk has fewer bytes left: nothing is acknowledged then, and nothing lost
+    #[arg(long, env = "DOGWATCH_INGEST_KEEP_FREE", value_name = "BYTES", default_value_t = 256 * 1024 * 1024)]
+    pub keep_free: u64,
+}
+
+impl Settings {
+    #[must_use]
+    pub fn batch(&self) -> BatchLimits {
+        let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        BatchLimits { messages: size(self.batch_messages), bytes: size(self.batch_bytes) }
+    }
+}
+
+impl ServiceSettings for Settings {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+}

@@ -1,0 +1,53 @@
+//! The log of accepted changes: the messages of stream CONFIG. Documents, keys, history and rollback all come from it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AgentId, Facts, Labels,
+    admin::Role,
+    document::{Document, Kind},
+};
+
+/// One accepted change, whole. Revisions count from 1 without gaps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogRecord {
+    pub v: u8,
+    /// Random. Tells this change from another that claims the same revision.
+    pub id: String,
+    pub revision: u64,
+    pub at_ms: u64,
+    /// Who.
+    #[serde(default)]
+    pub actor: String,
+    /// Why.
+    #[serde(default)]
+    pub message: String,
+    pub changes: Vec<LogChange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum LogChange {
+    DocumentPut { document: Document },
+    DocumentDeleted { kind: Kind, name: String },
+    KeyCreated { key: KeyRecord },
+    KeyRevoked { id: String, at_ms: u64 },
+}
+
+/// A key as it is kept: its hash, never itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    pub id: String,
+    /// [`crate::admin::key_hash`] of the key.
+    pub hash: String,
+    pub role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    #[serde(default, skip_serializing_if = "Facts::is_empty")]
+    pub facts: Facts,
+    pub created_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_ms: Option<u64>,
+}

@@ -1,0 +1,101 @@
+//! Every message that was ever sent can still be read: one frozen sample of each, in `test-data/<message>/v<N>.json`.
+//! A sample is never edited after a release; a new form gets a new file.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test reports by panicking
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use protocol::{Reply, admin, alert, config, query, result, stored};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("test-data")
+}
+
+/// Read a sample, write it again, and find nothing lost or changed; then read it with a field of a newer version.
+fn reads<T: Serialize + DeserializeOwned>(text: &str) {
+    let sample: Value = serde_json::from_str(text).unwrap();
+    let message: T = protocol::decode(text.as_bytes(), protocol::limits::MESSAGE).unwrap();
+    assert_eq!(serde_json::to_value(&message).unwrap(), sample);
+    let mut newer = sample;
+    newer["of_a_newer_version"] = Value::from(1);
+    serde_json::from_value::<T>(newer).unwrap();
+}
+
+/// A reply has one key, and what it holds is checked by the sample of that message.
+fn reads_reply(text: &str) {
+    let sample: Value = serde_json::from_str(text).unwrap();
+    let reply: Reply<config::ConfigChanged> = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_value(&reply).unwrap(), sample);
+}
+
+type Reader = fn(&str);
+
+const READERS: &[(&str, Reader)] = &[
+    ("alert", reads::<alert::Alert>),
+    ("alert_list", reads::<query::AlertList>),
+    ("alert_query", reads::<query::AlertQuery>),
+    ("applied", reads::<admin::Applied>),
+    ("apply_request", reads::<admin::ApplyRequest>),
+    ("check_result", reads::<result::CheckResult>),
+    ("check_result_http", reads::<result::CheckResult>),
+    ("config_changed", reads::<config::ConfigChanged>),
+    ("config_reply_full", reads::<config::ConfigReply>),
+    ("config_reply_refused", reads::<config::ConfigReply>),
+    ("config_reply_unchanged", reads::<config::ConfigReply>),
+    ("config_request", reads::<config::ConfigRequest>),
+    ("config_status", reads::<config::ConfigStatus>),
+    ("document_list", reads::<admin::DocumentList>),
+    ("document_query", reads::<admin::DocumentQuery>),
+    ("host_list", reads::<admin::HostList>),
+    ("host_query", reads::<admin::HostQuery>),
+    ("key_create", reads::<admin::KeyCreate>),
+    ("key_created", reads::<admin::KeyCreated>),
+    ("key_list", reads::<admin::KeyList>),
+    ("key_revoke", reads::<admin::KeyRevoke>),
+    ("key_verify", reads::<admin::KeyVerify>),
+    ("loss_list", reads::<query::LossList>),
+    ("loss_query", reads::<query::LossQuery>),
+    ("notification", reads::<alert::Notification>),
+    ("reply_error", reads_reply),
+    ("reply_ok", reads_reply),
+    ("result_page", reads::<query::ResultPage>),
+    ("result_query", reads::<query::ResultQuery>),
+    ("stored", reads::<stored::Stored>),
+    ("stored_request", reads::<stored::StoredRequest>),
+];
+
+#[test]
+fn every_frozen_sample_is_read() {
+    for (message, read) in READERS {
+        let files =
+            std::fs::read_dir(folder().join(message)).unwrap_or_else(|_| panic!("no sample of {message}"));
+        for file in files {
+            let path = file.unwrap().path();
+            println!("{}", path.display());
+            read(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_folder_of_samples_has_a_reader() {
+    let folders: BTreeSet<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let readers: BTreeSet<String> = READERS.iter().map(|(message, _)| (*message).to_owned()).collect();
+    assert_eq!(folders, readers);
+}
+
+#[test]
+fn message_ids_are_stable() {
+    let sample = |name: &str| std::fs::read_to_string(folder().join(name).join("v1.json")).unwrap();
+    let result: result::CheckResult = serde_json::from_str(&sample("check_result")).unwrap();
+    assert_eq!(result.message_id(), "web-01:1795100000000:1841");
+    let submitted: result::CheckResult = serde_json::from_str(&sample("check_result_http")).unwrap();
+    assert_eq!(submitted.message_id(), "old-01:01KAH3W8T0000000000000000A");
+    let notification: alert::Notification = serde_json::from_str(&sample("notification")).unwrap();
+    assert_eq!(notification.message_id(), "01KAH3W8T0000000000000000A:resolved:ops");
+}

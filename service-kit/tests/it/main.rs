@@ -1,0 +1,43 @@
+//! service-kit against a real broker: what it promises to every service.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests report by panicking
+
+mod connect;
+mod consume;
+mod respond;
+
+use std::time::Duration;
+
+use service_kit::{Context, Metrics, Readiness, Tasks, nats, nats::NatsSettings};
+use testkit::NatsServer;
+
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) fn settings(server: &NatsServer) -> NatsSettings {
+    NatsSettings {
+        nats_url: server.url(),
+        nats_nkey_file: None,
+        nats_creds_file: None,
+        nats_user: None,
+        nats_password_file: None,
+        nats_ca_file: None,
+        nats_cert_file: None,
+        nats_cert_key_file: None,
+    }
+}
+
+pub(crate) async fn context(server: &NatsServer) -> Context {
+    let (tasks, ready, metrics) = (Tasks::new(), Readiness::default(), Metrics::default());
+    let wait = nats::Wait::ForBroker;
+    let client = nats::connect(&settings(server), "test", None, wait, (&metrics, &ready), &tasks.token())
+        .await
+        .unwrap();
+    Context { name: "test", nats: client, tasks, ready, metrics }
+}
+
+/// Value of a counter of service `test` in the metrics.
+pub(crate) fn counter(ctx: &Context, name: &str) -> u64 {
+    let text = ctx.metrics.encode();
+    let line = text.lines().find(|line| line.starts_with(&format!("dogwatch_test_{name}_total ")));
+    line.and_then(|line| line.split(' ').nth(1)).map_or(0, |value| value.parse().unwrap())
+}

@@ -1,0 +1,12 @@
+//! The whole of dogwatch, as its users meet it: real programs, a real broker, free ports, no fixed waits.
+
+mod failures;
+mod first_session;
+mod outages;
+mod shell_agent;
+mod stack;
+
+use std::time::Duration;
+
+/// Longer than anything here takes on a slow machine, shorter than patience.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
