@@ -13,7 +13,10 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use prometheus_client::metrics::counter::Counter;
-use protocol::{stream::rejected_header, subject};
+use protocol::{
+    stream::{Retention, rejected_header},
+    subject,
+};
 
 use crate::{Backoff, Context, publish, report, streams};
 pub use streams::ConsumerSpec;
@@ -189,8 +192,21 @@ impl Source {
     async fn open(ctx: &Context, spec: ConsumerSpec, limits: BatchLimits) -> anyhow::Result<Self> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut source = Self { ctx: ctx.clone(), spec, limits, messages: None, deliveries: 0, backoff };
+        if source.spec.stream.retention == Retention::WorkQueue {
+            source.take_over().await?;
+        }
         source.reopen().await?;
         Ok(source)
+    }
+
+    /// Have what a killed process had in hand offered again now, not when `ack_wait` is over.
+    async fn take_over(&self) -> anyhow::Result<()> {
+        let jetstream = self.ctx.jetstream();
+        let consumer = streams::ensure_consumer(&jetstream, &self.spec).await?;
+        if consumer.cached_info().num_ack_pending > 0 {
+            streams::rewind_consumer(&jetstream, &self.spec, &consumer).await?;
+        }
+        Ok(())
     }
 
     async fn reopen(&mut self) -> anyhow::Result<()> {

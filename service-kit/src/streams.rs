@@ -98,7 +98,8 @@ pub async fn ensure_consumer(
 /// Make the consumer anew from the first message that is not acknowledged.
 ///
 /// After a crash the broker holds back what was under way until `ack_wait` is over and offers newer messages first. One
-/// acknowledgement that covers "all before" would then cover messages that nobody has handled.
+/// acknowledgement that covers "all before" would then cover messages that nobody has handled. A work queue would let
+/// them wait.
 ///
 /// # Errors
 /// [`EnsureError`]. If it fails half-way the consumer is gone and starts with the whole stream: repeats, no loss.
@@ -108,12 +109,15 @@ pub async fn rewind_consumer(
     consumer: &PullConsumer,
 ) -> Result<PullConsumer, EnsureError> {
     let stream = ensure_stream(jetstream, &spec.stream).await?;
-    let start_sequence = consumer.cached_info().ack_floor.stream_sequence + 1;
-    stream.delete_consumer(spec.name).await.map_err(|error| failed(spec, &error))?;
-    let config = consumer::pull::Config {
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
-        ..consumer_config(spec)
+    let deliver_policy = match spec.stream.retention {
+        Retention::Limits => DeliverPolicy::ByStartSequence {
+            start_sequence: consumer.cached_info().ack_floor.stream_sequence + 1,
+        },
+        // It holds nothing but what is not acknowledged.
+        Retention::WorkQueue => DeliverPolicy::All,
     };
+    stream.delete_consumer(spec.name).await.map_err(|error| failed(spec, &error))?;
+    let config = consumer::pull::Config { deliver_policy, ..consumer_config(spec) };
     stream.create_consumer(config).await.map_err(|error| failed(spec, &error))
 }
 
