@@ -35,6 +35,8 @@ const FRESH_MS: u64 = 60_000;
 const GATHER: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// An ingest that answers nonsense does not make one epoch after the other.
+const EPOCH_MIN_MS: u64 = 600_000;
 /// How long to go on sending when the agent stops.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -57,6 +59,8 @@ struct State {
     sender: Sender,
     delivery: Delivery,
     epoch: u64,
+    /// When an epoch was begun because of what ingest answered.
+    epoch_begun: Option<u64>,
     under_way: FuturesUnordered<BoxFuture<'static, Event>>,
     backoff: Backoff,
     unnumbered_in_flight: bool,
@@ -76,6 +80,7 @@ impl Sender {
         let mut state = State {
             delivery: Delivery::new(next?, WINDOW),
             epoch,
+            epoch_begun: None,
             under_way: FuturesUnordered::new(),
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)),
             unnumbered_in_flight: false,
@@ -305,6 +310,10 @@ impl State {
             self.delivery.stored(now, seq);
             return true;
         }
+        if self.epoch_begun.is_some_and(|begun| now.saturating_sub(begun) < EPOCH_MIN_MS) {
+            self.delivery.answered(now, None);
+            return false;
+        }
         tracing::warn!(
             seq,
             "ingest has stored results that this agent never numbered: its state was set back, so a new sequence begins"
@@ -314,6 +323,7 @@ impl State {
         match begun {
             Ok(epoch) => {
                 self.epoch = epoch;
+                self.epoch_begun = Some(now);
                 self.delivery = Delivery::new(1, WINDOW);
                 self.delivery.connected(now);
             }
