@@ -29,6 +29,8 @@ use crate::{
 
 /// Results awaiting the broker's acknowledgement at most.
 const WINDOW: usize = 256;
+/// Bytes of them at most, but for one more read.
+const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// A result that is older when it is first sent is history (G6).
 const FRESH_MS: u64 = 60_000;
 /// Results that come within this time are synced and sent together.
@@ -50,7 +52,7 @@ pub struct Sender {
 
 /// What the loop waits for.
 enum Event {
-    Published { epoch: u64, seq: u64, error: Option<PublishError> },
+    Published { epoch: u64, seq: u64, size: usize, error: Option<PublishError> },
     PublishedUnnumbered { result: Box<CheckResult>, error: Option<PublishError> },
     Answered { epoch: u64, answer: Result<Stored, RequestError> },
 }
@@ -58,6 +60,7 @@ enum Event {
 struct State {
     sender: Sender,
     delivery: Delivery,
+    bytes_in_flight: usize,
     epoch: u64,
     /// When an epoch was begun because of what ingest answered.
     epoch_begun: Option<u64>,
@@ -79,6 +82,7 @@ impl Sender {
         let (epoch, next) = self.results.spool(|spool| (spool.epoch(), spool.oldest())).await;
         let mut state = State {
             delivery: Delivery::new(next?, WINDOW),
+            bytes_in_flight: 0,
             epoch,
             epoch_begun: None,
             under_way: FuturesUnordered::new(),
@@ -136,7 +140,7 @@ impl State {
     /// Publish what there is room for. `true` when nothing more is to be published now.
     async fn fill(&mut self) -> bool {
         let (next, room) = self.delivery.wants(self.now());
-        if room == 0 {
+        if room == 0 || self.bytes_in_flight > WINDOW_BYTES {
             // Sync nevertheless: while the broker is away, a power cut shall cost little.
             if let Err(error) = self.sender.results.spool(crate::store::spool::Spool::sync).await {
                 self.trouble("the spool cannot be synced", &report(&error));
@@ -151,7 +155,7 @@ impl State {
                         self.publish(send, result);
                     }
                 }
-                if idle && !self.unnumbered_in_flight {
+                if idle {
                     self.publish_unnumbered().await;
                 }
                 idle
@@ -161,6 +165,8 @@ impl State {
                 self.trouble("the spool cannot be read", &report(&error));
                 let delay = protocol::duration::millis(self.backoff.next_delay());
                 self.delivery.fail(self.now(), next, delay);
+                // Those in memory do not need the disk.
+                self.publish_unnumbered().await;
                 true
             }
         }
@@ -171,16 +177,21 @@ impl State {
         if again {
             self.sender.metrics.resent.inc();
         }
-        let (sent, epoch) = (self.sent(&result), self.epoch);
+        let (size, sent) = self.sent(&result);
+        let epoch = self.epoch;
+        self.bytes_in_flight += size;
         self.under_way
-            .push(Box::pin(async move { Event::Published { epoch, seq, error: sent.await.err() } }));
+            .push(Box::pin(async move { Event::Published { epoch, seq, size, error: sent.await.err() } }));
     }
 
     /// Those that the disk did not take go one by one: there are few, and they are given back when it fails.
     async fn publish_unnumbered(&mut self) {
+        if self.unnumbered_in_flight {
+            return;
+        }
         for mut result in self.sender.results.take_unnumbered(1).await {
             result.replayed = now_ms().saturating_sub(result.at_ms) > FRESH_MS;
-            let sent = self.sent(&result);
+            let (_, sent) = self.sent(&result);
             let result = Box::new(result);
             self.unnumbered_in_flight = true;
             self.under_way.push(Box::pin(async move {
@@ -189,20 +200,29 @@ impl State {
         }
     }
 
-    fn sent(&self, result: &CheckResult) -> impl Future<Output = Result<(), PublishError>> + 'static + use<> {
+    /// Size of the message, and the sending of it.
+    fn sent(
+        &self,
+        result: &CheckResult,
+    ) -> (usize, impl Future<Output = Result<(), PublishError>> + 'static + use<>) {
         let jetstream = self.sender.ctx.jetstream();
         let subject = subject::result(&self.sender.agent, &result.check);
         let (id, body) = (result.message_id(), protocol::encode(result));
-        async move {
+        let size = body.as_ref().map_or(0, Vec::len);
+        let sent = async move {
             let body = body.map_err(|error| PublishError::Refused {
                 subject: subject.clone(),
                 reason: error.to_string(),
             })?;
             publish(&jetstream, subject, &id, async_nats::HeaderMap::new(), body.into()).await.map(drop)
-        }
+        };
+        (size, sent)
     }
 
     async fn handle(&mut self, event: Event) {
+        if let Event::Published { size, .. } = &event {
+            self.bytes_in_flight = self.bytes_in_flight.saturating_sub(*size);
+        }
         match event {
             // The number means another result now.
             Event::Published { epoch, .. } if epoch != self.epoch => {}

@@ -16,8 +16,9 @@ use tokio::sync::Notify;
 use super::spool::{Limits, Spool, SpoolError};
 use crate::{core::output::fit, metrics::Metrics};
 
-/// Results in memory at most while the spool cannot be written.
+/// Results, and bytes of them, in memory at most while the spool cannot be written.
 const OVERFLOW: usize = 1_000;
+const OVERFLOW_BYTES: usize = 8 * 1024 * 1024;
 
 /// Cheap to clone. Every call does its I/O on a thread where it may block.
 #[derive(Debug, Clone)]
@@ -30,6 +31,7 @@ pub struct Results {
 struct Inner {
     spool: Spool,
     overflow: VecDeque<CheckResult>,
+    overflow_bytes: usize,
     /// Makes the ids of results without a number.
     unnumbered: u64,
     failing: bool,
@@ -55,7 +57,14 @@ impl Results {
         if repaired.new_epoch {
             tracing::info!(epoch = spool.epoch(), "a new sequence of results begins");
         }
-        let inner = Inner { spool, overflow: VecDeque::new(), unnumbered: 0, failing: false, metrics };
+        let inner = Inner {
+            spool,
+            overflow: VecDeque::new(),
+            overflow_bytes: 0,
+            unnumbered: 0,
+            failing: false,
+            metrics,
+        };
         Ok(Self { inner: Arc::new(Mutex::new(inner)), added: Arc::new(Notify::new()) })
     }
 
@@ -111,7 +120,9 @@ impl Results {
     pub async fn take_unnumbered(&self, count: usize) -> Vec<CheckResult> {
         self.with(move |inner| {
             let count = count.min(inner.overflow.len());
-            inner.overflow.drain(..count).collect()
+            let taken: Vec<_> = inner.overflow.drain(..count).collect();
+            inner.overflow_bytes -= taken.iter().map(size).sum::<usize>();
+            taken
         })
         .await
     }
@@ -163,14 +174,17 @@ impl Inner {
     }
 
     fn queue(&mut self, result: CheckResult, front: bool) {
-        if self.overflow.len() >= OVERFLOW {
-            self.metrics.overflow_dropped.inc();
-            if front {
-                return;
-            }
-            self.overflow.pop_front();
+        self.overflow_bytes += size(&result);
+        if front {
+            self.overflow.push_front(result)
+        } else {
+            self.overflow.push_back(result)
         }
-        if front { self.overflow.push_front(result) } else { self.overflow.push_back(result) }
+        while self.overflow.len() > OVERFLOW || self.overflow_bytes > OVERFLOW_BYTES {
+            let Some(oldest) = self.overflow.pop_front() else { return };
+            self.overflow_bytes -= size(&oldest);
+            self.metrics.overflow_dropped.inc();
+        }
     }
 
     fn measure(&mut self) {
@@ -180,5 +194,76 @@ impl Inner {
             self.metrics.spool_dropped.inc_by(dropped);
             tracing::warn!(dropped, "the spool's limits dropped the oldest results");
         }
+    }
+}
+
+/// About how much memory a result takes.
+fn size(result: &CheckResult) -> usize {
+    size_of::<CheckResult>()
+        + result.output.len()
+        + result.metrics.iter().map(|metric| size_of_val(metric) + metric.name.len()).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use protocol::{AgentId, CheckName, Origin, Status};
+
+    use super::*;
+
+    fn result(output: &str) -> CheckResult {
+        CheckResult {
+            v: 1,
+            agent: AgentId::new("a").unwrap(),
+            check: CheckName::new("c").unwrap(),
+            epoch: 0,
+            seq: 0,
+            at_ms: 5,
+            status: Status::Ok,
+            value: None,
+            unit: None,
+            metrics: Vec::new(),
+            output: output.to_owned(),
+            exit_code: None,
+            duration_ms: 0,
+            revision: 0,
+            origin: Origin::Agent,
+            replayed: false,
+            id: None,
+        }
+    }
+
+    /// Each result begins a segment, which fails while the folder is away.
+    #[tokio::test]
+    async fn g10_without_a_disk_the_newest_results_wait_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spool");
+        let metrics = Metrics::default();
+        let limits = Limits { max_bytes: 8, max_age: Duration::from_secs(60) };
+        let results = Results::open(&path, limits, 1, metrics.clone()).unwrap();
+        results.add(1, result("on disk")).await;
+        std::fs::remove_dir_all(&path).unwrap();
+        let count = OVERFLOW + 10;
+        for n in 0..count {
+            results.add(1, result(&n.to_string())).await;
+        }
+        assert_eq!((metrics.overflow_dropped.get(), metrics.spool_errors.get()), (10, count as u64));
+        let taken = results.take_unnumbered(2).await;
+        assert_eq!((taken[0].output.as_str(), taken[0].seq), ("10", 0));
+        assert_ne!(taken[0].message_id(), taken[1].message_id());
+        results.put_back(taken[1].clone()).await;
+        assert_eq!(results.take_unnumbered(1).await, taken[1..]);
+        results.take_unnumbered(OVERFLOW).await;
+        for _ in 0..200 {
+            results.add(1, result(&"x".repeat(60_000))).await;
+        }
+        let kept = results.take_unnumbered(OVERFLOW).await;
+        assert!((100..150).contains(&kept.len()), "bounded by bytes too: {}", kept.len());
+
+        std::fs::create_dir(&path).unwrap();
+        results.add(1, result("again")).await;
+        assert_eq!(results.take_unnumbered(1).await, []);
+        assert_eq!(results.read(1, 9).await.unwrap().last().unwrap().result.output, "again");
     }
 }

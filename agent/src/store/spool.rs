@@ -32,6 +32,8 @@ const EPOCH_FILE: &str = "epoch";
 const LARGEST_SEGMENT: u64 = 4 * 1024 * 1024;
 /// Read at once: more than any record.
 const CHUNK: usize = 2 * (record::HEADER + record::PAYLOAD);
+/// Most bytes of payload that one [`Spool::read`] returns, but for a single larger result.
+const READ_BYTES: usize = 2 * 1024 * 1024;
 /// An active segment of which everything is stored is replaced when it is larger than this.
 const TIDY_BYTES: u64 = 64 * 1024;
 
@@ -220,7 +222,8 @@ impl Spool {
         Ok(())
     }
 
-    /// At most `count` results from the number `seq` on, or from the oldest; each with its number. Syncs first.
+    /// At most `count` results from the number `seq` on, or from the oldest; each with its number. Fewer when they are
+    /// large. Syncs first.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -228,12 +231,14 @@ impl Spool {
         self.sync()?;
         let mut index = self.numbering.base.saturating_add(seq).max(self.oldest_index());
         let mut found = Vec::new();
-        while found.len() < count && index < self.next {
+        let mut bytes = 0;
+        while found.len() < count && bytes < READ_BYTES && index < self.next {
             let Some(segment) = self.segments.iter().find(|segment| segment.end > index).copied() else {
                 break;
             };
             let before = found.len();
-            self.read_segment(segment, &mut index, count, &mut found).map_err(self.io("read results"))?;
+            self.read_segment(segment, &mut index, (count, &mut bytes), &mut found)
+                .map_err(self.io("read results"))?;
             if found.len() == before {
                 // Nothing readable is left in it (it was damaged after it was opened): go on behind it.
                 index = segment.end;
@@ -344,23 +349,25 @@ impl Spool {
         &mut self,
         segment: Segment,
         index: &mut u64,
-        count: usize,
+        (count, bytes): (usize, &mut usize),
         found: &mut Vec<(u64, Vec<u8>)>,
     ) -> io::Result<()> {
         let known = self.cursor.filter(|cursor| cursor.segment == segment.first && cursor.index == *index);
         let mut offset = known.map_or(0, |cursor| cursor.offset);
         let file = File::open(segment_path(&self.folder, segment.first))?;
-        while found.len() < count && offset < segment.bytes {
+        while found.len() < count && *bytes < READ_BYTES && offset < segment.bytes {
             let length = usize::try_from(segment.bytes - offset).unwrap_or(CHUNK).min(CHUNK);
             let mut chunk = vec![0; length];
             file.read_exact_at(&mut chunk, offset)?;
             let mut rest = chunk.as_slice();
             while found.len() < count
+                && *bytes < READ_BYTES
                 && let Parsed::Record(record, length) = record::parse(rest)
             {
                 if record.index >= *index {
                     found.push((record.index - self.numbering.base, record.payload.to_vec()));
                     *index = record.index + 1;
+                    *bytes += record.payload.len();
                 }
                 offset += length as u64;
                 rest = rest.get(length..).unwrap_or_default();

@@ -216,3 +216,26 @@ async fn a_broker_without_the_stream_is_waited_for() {
     gapless(&results);
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn g10_results_flow_while_the_disk_takes_nothing() {
+    let server = NatsServer::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let ingest = Ingest::start(server.client().await).await;
+    let _config = Config::start(server.client().await, vec![check("often", 100, "echo 1")]).await;
+    // So small that each result begins a segment, which fails while the folder is away.
+    let agent = Agent::start(&server.url(), state.path(), &["--spool-max-bytes", "3000"]).await;
+    ingest.wait("numbered results", |results| results.len() > 2).await;
+    let spool = state.path().join("spool");
+    std::fs::remove_dir_all(&spool).unwrap();
+    ingest
+        .wait("results without a number", |results| {
+            results.iter().filter(|result| result.seq == 0 && result.id.is_some()).count() > 3
+        })
+        .await;
+    std::fs::create_dir(&spool).unwrap();
+    let last = ingest.results().await.iter().map(|result| result.seq).max().unwrap();
+    ingest.wait("numbered results again", |results| results.iter().any(|result| result.seq > last + 2)).await;
+    assert!(agent.metric("spool_errors_total") > 0);
+    agent.stop().await;
+}

@@ -7,17 +7,28 @@ use std::{
 };
 
 use sysinfo::{DiskRefreshKind, Disks, MINIMUM_CPU_UPDATE_INTERVAL, System};
+use tokio::sync::Semaphore;
 
 use crate::core::{
     builtin::{Mount, Reading},
     check::Builtin,
 };
 
+/// Readings at once. One that hangs (a dead disk) keeps its place, so that those after it cannot take all threads.
+const AT_ONCE: usize = 4;
+
 /// Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Builtins {
     /// Processor use is measured from one reading to the next.
     cpu: Arc<Mutex<Option<System>>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Builtins {
+    fn default() -> Self {
+        Self { cpu: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
 }
 
 impl Builtins {
@@ -27,7 +38,7 @@ impl Builtins {
         if builtin == Builtin::Cpu {
             return self.cpu().await;
         }
-        blocking(move || match builtin {
+        self.blocking(move || match builtin {
             Builtin::Memory => memory(),
             Builtin::Load => load(),
             Builtin::Disk => disk(),
@@ -41,22 +52,29 @@ impl Builtins {
 
     async fn cpu(&self) -> Result<Reading, String> {
         let cpu = Arc::clone(&self.cpu);
-        let first = blocking(move || refresh(&cpu)).await?;
+        let first = self.blocking(move || refresh(&cpu)).await?;
         if let Some(used) = first {
             return Ok(Reading::Cpu { used });
         }
         // The first reading has nothing to compare with: take a second one a moment later.
         tokio::time::sleep(MINIMUM_CPU_UPDATE_INTERVAL * 2).await;
         let cpu = Arc::clone(&self.cpu);
-        let used = blocking(move || refresh(&cpu)).await?;
+        let used = self.blocking(move || refresh(&cpu)).await?;
         Ok(Reading::Cpu { used: used.ok_or("cannot read the use of the processors")? })
     }
-}
 
-async fn blocking<R: Send + 'static>(
-    work: impl FnOnce() -> Result<R, String> + Send + 'static,
-) -> Result<R, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| format!("the reading failed: {error}"))?
+    async fn blocking<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<R, String> + Send + 'static,
+    ) -> Result<R, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("the reading failed: {error}");
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|error| failed(&error))?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        reading.await.map_err(|error| failed(&error))?
+    }
 }
 
 /// Percent used since the last call; `None` the first time.

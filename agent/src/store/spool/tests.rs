@@ -147,6 +147,23 @@ fn a_result_that_is_too_large_is_refused_and_uses_no_number() {
     assert_eq!(spool.append(1_000, b"x").unwrap(), 1);
 }
 
+#[test]
+fn g10_one_read_is_bounded_and_the_next_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path(), WIDE);
+    for _ in 0..30 {
+        spool.append(1_000, &[b'x'; 200_000]).unwrap();
+    }
+    let (mut next, mut reads) = (1, 0);
+    while next <= 30 {
+        let read = spool.read(next, usize::MAX).unwrap();
+        assert!(read.len() <= 11 && read.first().unwrap().0 == next);
+        next = read.last().unwrap().0 + 1;
+        reads += 1;
+    }
+    assert_eq!(reads, 3);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(usize),
