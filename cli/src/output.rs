@@ -104,7 +104,7 @@ mod tests {
     fn rows_are_written_in_each_format() {
         let rows = [Row { name: "web-01", at_ms: 1_000 }, Row { name: "a\u{1b}[31m\nb", at_ms: 0 }];
         let text = |format| render(&rows, &COLUMNS, format, 61_000).unwrap();
-        assert_eq!(text(Format::Table), "NAME      AGE\nweb-01    60s\na [31m…   never\n");
+        assert_eq!(text(Format::Table), "NAME     AGE\nweb-01   60s\na [31m…  never\n");
         let json = "{\"name\":\"web-01\",\"at_ms\":1000}\n{\"name\":\"a\\u001b[31m\\nb\",\"at_ms\":0}\n";
         assert_eq!(text(Format::Json), json);
         assert!(text(Format::Yaml).starts_with("- name: web-01\n  at_ms: 1000\n"), "{}", text(Format::Yaml));
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn no_rows_are_a_head_or_nothing() {
         let text = |format| render::<Row>(&[], &COLUMNS, format, 0).unwrap();
-        assert_eq!(text(Format::Table), "NAME   AGE\n");
+        assert_eq!(text(Format::Table), "NAME  AGE\n");
         assert_eq!(text(Format::Json), "");
         assert_eq!(text(Format::Yaml).trim(), "[]");
     }

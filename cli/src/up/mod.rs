@@ -44,7 +44,7 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
     let nats_pid = nats_server::PidCell::default();
     tokio::spawn(signals(stop.clone(), nats_pid.clone()));
 
-    let mut progress = Progress::new(parts::count(args) + 4);
+    let mut progress = Progress::new(parts::count(args) + 3);
     progress.step("data folder");
     let folder = DataFolder::open(&args.data)?;
     let path =

@@ -5,3 +5,4 @@ mod agents;
 mod failures;
 mod harness;
 mod operators;
+mod script;
