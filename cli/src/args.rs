@@ -71,6 +71,9 @@ pub(crate) struct InitBrokerArgs {
     /// Address at which the NATS server listens
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:4222")]
     pub(crate) listen: SocketAddr,
+    /// Address at which it serves its own health and statistics; without it, it does not
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) monitor: Option<SocketAddr>,
     /// Folder of the NATS server for its streams, as it sees it
     #[arg(long, value_name = "DIR", default_value = "/data")]
     pub(crate) store: PathBuf,

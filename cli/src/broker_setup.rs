@@ -23,6 +23,8 @@ pub(crate) struct BrokerSetup<'a> {
     /// Where the operators' first key goes.
     pub(crate) admin_key: &'a Path,
     pub(crate) listen: SocketAddr,
+    /// Where it serves `/healthz` and statistics, to anyone.
+    pub(crate) monitor: Option<SocketAddr>,
     /// Folder of its streams.
     pub(crate) store: &'a Path,
     /// Its log; `None`: stderr.
@@ -90,6 +92,9 @@ impl BrokerSetup<'_> {
             store = quoted(self.store)?,
             max = max_file_store(),
         );
+        if let Some(monitor) = self.monitor {
+            text += &format!("http: \"{monitor}\"\n");
+        }
         if let Some(log) = self.log {
             let log = quoted(log)?;
             // Bounded: the server turns over to a new file and keeps the last ones.
@@ -168,6 +173,7 @@ pub(crate) fn init(args: &InitBrokerArgs) -> anyhow::Result<()> {
         folder: &args.data,
         admin_key: &admin_key,
         listen: args.listen,
+        monitor: args.monitor,
         store: &args.store,
         log: None,
         agents: &args.agents,
@@ -191,6 +197,7 @@ mod tests {
             folder: folder.path(),
             admin_key: &folder.path().join("admin.key"),
             listen: "127.0.0.1:4222".parse().unwrap(),
+            monitor: None,
             store: Path::new("/da\"ta"),
             log: None,
             agents: &agents,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use protocol::{
-    AgentId, CheckResult,
+    AgentId, CheckResult, Origin,
     admin::{DocumentList, Host, HostList},
     alert::Alert,
     document::{Check, Document},
@@ -31,6 +31,8 @@ const HOSTS: [Column<Host>; 7] = [
         cell: |host, _| match host.revision_applied {
             Some(applied) if applied >= host.revision_wanted => applied.to_string(),
             Some(applied) => format!("{applied} of {}", host.revision_wanted),
+            // A script does not say what it runs.
+            None if host.origin == Origin::Http => String::new(),
             None => format!("none of {}", host.revision_wanted),
         },
     },

@@ -94,6 +94,7 @@ fn prepare_broker(
         admin_key: &local::admin_key(folder),
         // On loopback: other hosts come over HTTP until they have certificates.
         listen: ([127, 0, 0, 1], args.nats_port).into(),
+        monitor: None,
         store: &nats.join("store"),
         log: Some(&nats.join("nats-server.log")),
         agents: agent.map(std::slice::from_ref).unwrap_or_default(),

@@ -101,6 +101,53 @@ async fn it_starts_says_so_on_one_line_stops_in_order_and_starts_again() {
 }
 
 #[tokio::test]
+async fn g9_a_script_works_against_it_and_all_is_still_there_after_a_restart() {
+    let place = Place::new();
+    let run = async |args: &[&str]| {
+        let mut command = program::command("dogwatch");
+        command.args(args).current_dir(place.folder.path());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    std::fs::write(
+        place.folder.path().join("greeting.yaml"),
+        "kind: Check\nname: answer\nevery: 1h\ncommand: echo 42\nwarning: '> 41'\n",
+    )
+    .unwrap();
+    let mut up = place.up().await;
+    assert!(run(&["checks"]).await.contains("os_updates"), "the starter documents are applied");
+    let changed = run(&["apply", "greeting.yaml", "--yes", "-o", "json"]).await;
+    assert_eq!(changed, "{\"kind\":\"Check\",\"name\":\"answer\",\"change\":\"created\"}\n");
+    let args = ["key", "create", "--role", "agent", "--agent", "script-01", "--fact", "os=linux"];
+    let key = run(&args).await;
+    std::fs::write(place.folder.path().join("key"), key).unwrap();
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/shell-agent.sh");
+    let mut command = Command::new(script);
+    command
+        .env("DOGWATCH_SERVER", format!("http://{}", place.http))
+        .env("DOGWATCH_SUBMIT_URL", format!("http://{}/api/submit", place.submit))
+        .env("DOGWATCH_API_KEY_FILE", place.folder.path().join("key"));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    let answer = async || {
+        let args = ["results", "--agent", "script-01", "--check", "answer", "-o", "json"];
+        let rows = run(&args).await;
+        let fits = rows.lines().count() == 1 && rows.contains("\"value\":42") && rows.contains("\"warning\"");
+        if fits { Ok(rows) } else { Err(rows) }
+    };
+    let stored = eventually("the result is stored", START, answer).await;
+    assert!(run(&["hosts"]).await.contains("script-01"));
+    up.signal(2);
+    assert!(up.ended(STOP).await.success(), "{}", up.stderr());
+    drop(up);
+    let _up = place.up().await;
+    assert_eq!(eventually("it is still there", START, answer).await, stored);
+    assert!(run(&["checks"]).await.contains("answer"));
+}
+
+#[tokio::test]
 async fn a_folder_in_use_is_said_so() {
     let place = Place::new();
     let _up = place.up().await;
@@ -213,7 +260,7 @@ async fn g4_init_broker_gives_an_agent_its_own_subjects_and_no_others() {
             "--listen",
             &listen,
         ]);
-        command.args(["--agent", "web-01", "--agent", "web-02"]);
+        command.args(["--monitor", &place.http, "--agent", "web-01", "--agent", "web-02"]);
         assert!(command.status().unwrap().success());
     };
     init();
@@ -248,6 +295,8 @@ async fn g4_init_broker_gives_an_agent_its_own_subjects_and_no_others() {
     agent.flush().await.unwrap();
     let first = tokio::time::timeout(START, heard.next()).await.unwrap().unwrap();
     assert_eq!(first.subject.as_str(), "dogwatch.v1.result.web-01.disk");
+    let health = tokio::net::TcpStream::connect(&place.http).await;
+    assert!(health.is_ok(), "the server's own health is served");
     let nobody = async_nats::connect(&url).await;
     assert!(nobody.is_err(), "nobody gets in without a key");
 }

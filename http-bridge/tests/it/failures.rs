@@ -2,8 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::admin::Role;
+use protocol::{
+    ErrorCode, ErrorReply,
+    admin::Role,
+    query::{AlertList, AlertQuery, LossQuery},
+    subject,
+};
 use reqwest::Method;
+use service_kit::respond::{self, Limits, respond};
 use testkit::eventually;
 
 use crate::harness::{Bridge, SOON, context, key, problem};
@@ -114,6 +120,53 @@ async fn a_service_that_is_away_and_a_stream_that_is_gone_are_503() {
     // The config-service stops: nobody can tell whose an unseen key is.
     bridge.behind.tasks.finish(SOON).await.unwrap();
     problem(bridge.get("/api/v1/keys", Role::Editor).await, 503).await;
+}
+
+#[tokio::test]
+async fn an_internal_error_shows_nothing_of_the_inside() {
+    let bridge = Bridge::start().await;
+    let limits = Limits::default();
+    respond(&bridge.behind, subject::QUERY_ALERTS, limits, |_, _: AlertQuery| async move {
+        Err::<AlertList, _>(ErrorReply::new(ErrorCode::Internal, "row 7 of /var/lib/x is broken"))
+    })
+    .await
+    .unwrap();
+    respond(&bridge.behind, subject::QUERY_LOSS, limits, |_, _: LossQuery| async move { Ok("not a list") })
+        .await
+        .unwrap();
+    for path in ["/api/v1/alerts", "/api/v1/loss"] {
+        let detail = problem(bridge.get(path, Role::Viewer).await, 500).await["detail"].to_string();
+        assert!(detail.contains("internal error") && !detail.contains("row 7"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn g10_requests_beyond_the_limit_are_shed_while_health_answers() {
+    let bridge = Bridge::start_with(&["--concurrency", "1"]).await;
+    let _silence = bridge.behind.nats.subscribe(subject::QUERY_ALERTS).await.unwrap();
+    respond::barrier(&bridge.behind.nats).await.unwrap();
+    let slow = bridge.get("/api/v1/alerts", Role::Viewer);
+    let others = async {
+        eventually("one is shed", SOON, async || {
+            let response = bridge.get("/api/v1/hosts", Role::Viewer).await;
+            let detail = problem(response, 503).await["detail"].to_string();
+            if detail.contains("too many requests at once") { Ok(()) } else { Err(detail) }
+        })
+        .await;
+        let health = bridge.client.get(format!("http://{}/livez", bridge.http)).send().await.unwrap();
+        assert_eq!(health.status(), 200);
+    };
+    let (slow, ()) = tokio::join!(slow, others);
+    problem(slow, 503).await;
+}
+
+#[tokio::test]
+async fn documents_may_be_larger_than_submissions() {
+    let bridge = Bridge::start_with(&["--body-limit", "100"]).await;
+    problem(bridge.submit(vec![b' '; 101]).await, 413).await;
+    let apply = |spaces: usize| bridge.post("/api/v1/apply", Role::Editor, vec![b' '; spaces]);
+    problem(apply(2 * 1024 * 1024).await, 400).await;
+    problem(apply(4 * 1024 * 1024).await, 413).await;
 }
 
 #[tokio::test]
