@@ -1,6 +1,11 @@
 //! `dogwatch up`: that it starts, stops, and starts again; and what it says when it cannot.
 
-use std::{net::TcpListener, os::unix::fs::PermissionsExt, process::Command, time::Duration};
+use std::{
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use testkit::{Program, eventually, free_address, program};
@@ -26,6 +31,7 @@ impl Place {
     fn command(&self) -> Command {
         let mut command = program::command("dogwatch");
         command
+            .process_group(0)
             .current_dir(self.folder.path())
             .env("DOGWATCH_NATS_SERVER", testkit::nats::binary().canonicalize().unwrap())
             .args(["up", "--http", &self.http, "--submit", &self.submit, "--nats-port", &self.nats]);
@@ -88,8 +94,11 @@ async fn it_starts_says_so_on_one_line_stops_in_order_and_starts_again() {
     assert_eq!(std::fs::read_to_string(place.path("endpoint")).unwrap(), format!("http://{}\n", place.http));
     let key = std::fs::read_to_string(place.path("admin.key")).unwrap();
     let nats = place.nats_pid();
-    up.signal(2);
+    // As a terminal does it: to the whole process group. The nats-server has its own and stops last.
+    let group = format!("-{}", up.pid());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
     assert!(up.ended(STOP).await.success(), "{}", up.stderr());
+    assert!(!up.stderr().contains("the nats-server ended"), "{}", up.stderr());
     assert!(!alive(nats));
     assert!(!place.path("endpoint").exists());
     drop(up);
