@@ -1,0 +1,227 @@
+//! What there is to say on the command line. Names once shipped are extended, never renamed.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use protocol::{AgentId, CheckName, admin::Role};
+use service_kit::{settings::duration, telemetry::LogFormat};
+
+/// Watches a fleet of servers
+#[derive(Debug, Parser)]
+#[command(name = "dogwatch", version, propagate_version = true)]
+pub(crate) struct Args {
+    /// TOML file with settings; keys are the long flags with _ for -
+    #[arg(long, env = "DOGWATCH_CONFIG", value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(UpArgs),
+    InitBroker(InitBrokerArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Run everything on this machine: a NATS server, all services, and an agent for this host
+///
+/// The addresses default to loopback, since the first start should not open a machine to its network; with
+/// --http 0.0.0.0:5000 --submit 0.0.0.0:5002 other hosts reach it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UpArgs {
+    /// Folder that holds everything: results, documents, keys
+    #[arg(long, env = "DOGWATCH_DATA", value_name = "DIR", default_value = ".dogwatch")]
+    pub(crate) data: PathBuf,
+    /// Serve HTTP at this address
+    #[arg(long, env = "DOGWATCH_HTTP", value_name = "ADDR", default_value = "127.0.0.1:5000")]
+    pub(crate) http: SocketAddr,
+    /// Accept submissions at this address as well
+    #[arg(long, env = "DOGWATCH_SUBMIT", value_name = "ADDR", default_value = "127.0.0.1:5002")]
+    pub(crate) submit: SocketAddr,
+    /// Port of the NATS server, on loopback
+    #[arg(long, env = "DOGWATCH_NATS_PORT", value_name = "N", default_value_t = 4222)]
+    pub(crate) nats_port: u16,
+    /// Run no agent for this host
+    #[arg(long)]
+    pub(crate) no_agent: bool,
+    /// Do not apply the starter documents on the first start
+    #[arg(long)]
+    pub(crate) empty: bool,
+    /// The nats-server to run [default: the one on PATH]
+    #[arg(long, env = "DOGWATCH_NATS_SERVER", value_name = "FILE")]
+    pub(crate) nats_server: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as warn,ingest=debug
+    #[arg(long, env = "DOGWATCH_LOG", value_name = "FILTER", default_value = "warn")]
+    pub(crate) log: String,
+    /// Form of the log on stderr
+    #[arg(long, env = "DOGWATCH_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Write the settings and secrets of a NATS server that runs beside the services, as in docker-compose.yml
+///
+/// Writes nats.conf, services.nk, agent-ID.nk and admin.key, mode 0600. A second run keeps every key that is there.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InitBrokerArgs {
+    /// Folder to write into
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Address at which the NATS server listens
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:4222")]
+    pub(crate) listen: SocketAddr,
+    /// Address at which it serves its own health and statistics; without it, it does not
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) monitor: Option<SocketAddr>,
+    /// Folder of the NATS server for its streams, as it sees it
+    #[arg(long, value_name = "DIR", default_value = "/data")]
+    pub(crate) store: PathBuf,
+    /// Agent that gets an NKey with the permissions for its own subjects; may be repeated
+    #[arg(long = "agent", value_name = "ID")]
+    pub(crate) agents: Vec<AgentId>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Keys for the HTTP API
+    #[command(subcommand)]
+    Key(KeyCommand),
+    Apply(ApplyArgs),
+    /// Hosts: what they are, and which revision they run
+    Hosts(HostsArgs),
+    /// Checks as they were applied
+    Checks(Common),
+    /// Results of checks, oldest first
+    Results(ResultsArgs),
+    /// Alerts that are pending or firing
+    Alerts(AlertsArgs),
+    /// What became of each agent's results: stored, repeated, missing, lost
+    Loss(Common),
+}
+
+/// What every client command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Common {
+    /// Address of dogwatch [default: that of a running `dogwatch up` in this folder, or http://127.0.0.1:5000]
+    #[arg(long, env = "DOGWATCH_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// File with the key to use [default: .dogwatch/admin.key for the `dogwatch up` in this folder]
+    #[arg(long, env = "DOGWATCH_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Form of the output; JSON is one object per line
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key and print it: it is shown this once
+    Create(KeyCreateArgs),
+    /// List the keys, revoked ones too
+    List(Common),
+    /// Revoke a key: it stops working within 5 seconds
+    Revoke {
+        /// Id of the key, from `dogwatch key list`
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeyCreateArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// What the key may do: agent, viewer, editor or admin
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Role,
+    /// The host that a key of role agent speaks for
+    #[arg(long, value_name = "NAME", required_if_eq("role", "agent"))]
+    pub(crate) agent: Option<AgentId>,
+    /// Label of that host; may be repeated
+    #[arg(long = "label", value_name = "K=V", value_parser = pair)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Fact of that host, where no agent detects them; may be repeated
+    #[arg(long = "fact", value_name = "K=V", value_parser = pair)]
+    pub(crate) facts: Vec<(String, String)>,
+}
+
+/// Apply documents: checks, rules, receivers
+///
+/// Shows what would change and asks before it does it. Nothing is applied when a document has an error.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Files, or folders of *.yaml, *.yml and *.json files
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct HostsArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResultsArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only results of this host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// Only results of this check
+    #[arg(long, value_name = "NAME")]
+    pub(crate) check: Option<CheckName>,
+    /// How far to look back
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub(crate) since: Duration,
+    /// The newest so many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AlertsArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only alerts of this host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// With those that are resolved
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it like role=web".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

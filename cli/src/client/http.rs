@@ -1,0 +1,203 @@
+//! Requests to the bridge: where it is, with which key, and what its refusals mean.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use protocol::admin::Problem;
+use reqwest::{Method, StatusCode, header};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use url::{Host, Url};
+
+use crate::{args::Common, up::local};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a request that came too fast is made again.
+const TRIES: u32 = 5;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("{0:?} is not an address of dogwatch: write it like http://host:5000")]
+    Address(String),
+    #[error(
+        "no key for {0}: give --key-file FILE (DOGWATCH_KEY_FILE), or run this in the folder of a running `dogwatch up`"
+    )]
+    NoKey(Url),
+    #[error("cannot read the key from {0}: check the path and its permissions")]
+    KeyFile(PathBuf, #[source] io::Error),
+    #[error("the file {0} holds no key")]
+    NotAKey(PathBuf),
+    #[error("cannot reach dogwatch at {server}: is `dogwatch up` running? ({reason})")]
+    Unreachable { server: Url, reason: String },
+    #[error("{}", refusal(.status, .problem))]
+    Refused { status: StatusCode, problem: Box<ProblemBody> },
+    #[error("the answer of {server} cannot be understood, is it dogwatch? ({reason})")]
+    Malformed { server: Url, reason: String },
+}
+
+/// What is read of `application/problem+json`.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ProblemBody {
+    #[serde(default)]
+    detail: String,
+    #[serde(default)]
+    field: Option<String>,
+    #[serde(default)]
+    pub(crate) problems: Vec<Problem>,
+}
+
+fn refusal(status: &StatusCode, problem: &ProblemBody) -> String {
+    let detail = if problem.detail.is_empty() { "no reason given" } else { &problem.detail };
+    let field = problem.field.as_deref().map(|field| format!(" (at {field})")).unwrap_or_default();
+    format!("refused with status {}: {detail}{field}", status.as_u16())
+}
+
+pub(crate) struct Client {
+    http: reqwest::Client,
+    server: Url,
+    key: header::HeaderValue,
+}
+
+impl Client {
+    /// # Errors
+    /// When there is no address or no key to use.
+    pub(crate) fn open(common: &Common) -> Result<Self, ClientError> {
+        let running = local::endpoint(Path::new(local::FOLDER));
+        let text = common.server.as_deref().or(running.as_deref()).unwrap_or("http://127.0.0.1:5000");
+        let server = address(text)?;
+        let path = match &common.key_file {
+            Some(path) => path.clone(),
+            // The key of the local `up` goes to nobody else.
+            None if running.as_deref().and_then(|running| address(running).ok()).as_ref()
+                == Some(&server) =>
+            {
+                local::admin_key(Path::new(local::FOLDER))
+            }
+            None => return Err(ClientError::NoKey(server)),
+        };
+        let text = fs::read_to_string(&path).map_err(|error| ClientError::KeyFile(path.clone(), error))?;
+        let key = text.trim();
+        let mut key = header::HeaderValue::from_str(key)
+            .ok()
+            .filter(|value| !value.is_empty())
+            .ok_or(ClientError::NotAKey(path))?;
+        key.set_sensitive(true);
+        // A redirect would carry the key to wherever it leads.
+        let mut http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(TIMEOUT);
+        if is_loopback(&server) {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|error| ClientError::Unreachable {
+            server: server.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { http, server, key })
+    }
+
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, ClientError> {
+        self.send::<(), T>(Method::GET, path, query, None).await
+    }
+
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &B,
+    ) -> Result<T, ClientError> {
+        self.send(Method::POST, path, &[], Some(body)).await
+    }
+
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        self.send::<(), T>(Method::DELETE, path, &[], None).await
+    }
+
+    async fn send<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&B>,
+    ) -> Result<T, ClientError> {
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            server: self.server.clone(),
+            reason: service_kit::report(&error.without_url()),
+        };
+        let malformed = |reason: String| ClientError::Malformed { server: self.server.clone(), reason };
+        let mut url = self.server.clone();
+        {
+            let mut segments =
+                url.path_segments_mut().map_err(|()| ClientError::Address(self.server.to_string()))?;
+            segments.pop_if_empty().extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut tries = 1;
+        let response = loop {
+            let mut request =
+                self.http.request(method.clone(), url.clone()).header("X-API-Key", self.key.clone());
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let response = request.send().await.map_err(unreachable)?;
+            if response.status() != StatusCode::TOO_MANY_REQUESTS || tries == TRIES {
+                break response;
+            }
+            tries += 1;
+            let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let seconds = wait.and_then(|wait| wait.parse().ok()).unwrap_or(1).min(10);
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        };
+        let status = response.status();
+        let body = response.bytes().await.map_err(unreachable)?;
+        if !status.is_success() {
+            let problem = serde_json::from_slice(&body).unwrap_or_default();
+            return Err(ClientError::Refused { status, problem: Box::new(problem) });
+        }
+        serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))
+    }
+}
+
+fn address(text: &str) -> Result<Url, ClientError> {
+    let url: Url = text.trim().parse().map_err(|_| ClientError::Address(text.to_owned()))?;
+    let plain = matches!(url.scheme(), "http" | "https") && url.has_host();
+    if plain { Ok(url) } else { Err(ClientError::Address(text.to_owned())) }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_web_addresses() {
+        assert!(address("http://127.0.0.1:5000").is_ok());
+        for bad in ["127.0.0.1:5000", "localhost:5000", "ftp://x", "", "http://"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+        assert!(is_loopback(&address("http://[::1]:5000").unwrap()));
+        assert!(!is_loopback(&address("http://dogwatch.example").unwrap()));
+    }
+}

@@ -1,0 +1,165 @@
+//! The commands that show rows: `hosts`, `checks`, `results`, `alerts`, `loss`.
+
+use std::collections::VecDeque;
+
+use protocol::{
+    AgentId, CheckResult, Origin,
+    admin::{DocumentList, Host, HostList},
+    alert::Alert,
+    document::{Check, Document},
+    duration,
+    query::{AlertList, Loss, LossList, ResultPage},
+};
+use service_kit::now_ms;
+
+use super::http::Client;
+use crate::{
+    args::{AlertsArgs, Common, HostsArgs, ResultsArgs},
+    output::{self, Column, age},
+};
+
+const HOSTS: [Column<Host>; 7] = [
+    Column { title: "HOST", cell: |host, _| host.agent.to_string() },
+    Column { title: "SEEN", cell: |host, now| age(host.last_seen_ms, now) },
+    Column {
+        title: "OS",
+        cell: |host, _| fact(host, "distro").or_else(|| fact(host, "os")).unwrap_or_default(),
+    },
+    Column { title: "CHECKS", cell: |host, _| host.checks.len().to_string() },
+    Column {
+        title: "REVISION",
+        cell: |host, _| match host.revision_applied {
+            Some(applied) if applied >= host.revision_wanted => applied.to_string(),
+            Some(applied) => format!("{applied} of {}", host.revision_wanted),
+            // A script does not say what it runs.
+            None if host.origin == Origin::Http => String::new(),
+            None => format!("none of {}", host.revision_wanted),
+        },
+    },
+    Column {
+        title: "LABELS",
+        cell: |host, _| {
+            let pairs: Vec<_> = host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            pairs.join(",")
+        },
+    },
+    Column {
+        title: "PROBLEM",
+        cell: |host, _| match (&host.error, host.unfit.first()) {
+            (Some(error), _) => error.clone(),
+            (None, Some(unfit)) => format!("{}: {}", unfit.check, unfit.reason),
+            (None, None) => String::new(),
+        },
+    },
+];
+
+fn fact(host: &Host, name: &str) -> Option<String> {
+    host.facts.get(name)?.as_str().map(str::to_owned)
+}
+
+const CHECKS: [Column<Check>; 5] = [
+    Column { title: "CHECK", cell: |check, _| check.name.to_string() },
+    Column { title: "EVERY", cell: |check, _| duration::format(check.every) },
+    Column { title: "HOSTS", cell: |check, _| check.hosts.clone().unwrap_or_else(|| "all".to_owned()) },
+    Column {
+        title: "RUNS",
+        cell: |check, _| match (&check.builtin, &check.command) {
+            (Some(builtin), _) => format!("built-in {builtin}"),
+            (None, Some(command)) => command.clone(),
+            (None, None) => format!("{} variants", check.variants.len()),
+        },
+    },
+    Column { title: "DESCRIPTION", cell: |check, _| check.description.clone() },
+];
+
+const RESULTS: [Column<CheckResult>; 6] = [
+    Column { title: "AGE", cell: |result, now| age(result.at_ms, now) },
+    Column { title: "HOST", cell: |result, _| result.agent.to_string() },
+    Column { title: "CHECK", cell: |result, _| result.check.to_string() },
+    Column { title: "STATUS", cell: |result, _| result.status.to_string() },
+    Column {
+        title: "VALUE",
+        cell: |result, _| {
+            let value = result.value.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("{value} {}", result.unit.as_deref().unwrap_or_default())
+        },
+    },
+    Column { title: "OUTPUT", cell: |result, _| result.output.clone() },
+];
+
+const ALERTS: [Column<Alert>; 6] = [
+    Column { title: "STATE", cell: |alert, _| alert.state.to_string() },
+    Column { title: "SEVERITY", cell: |alert, _| alert.severity.to_string() },
+    Column { title: "HOST", cell: |alert, _| alert.agent.to_string() },
+    Column { title: "RULE", cell: |alert, _| alert.rule.to_string() },
+    Column { title: "SINCE", cell: |alert, now| age(alert.started_ms, now) },
+    Column { title: "SUMMARY", cell: |alert, _| alert.summary.clone() },
+];
+
+const LOSS: [Column<Loss>; 6] = [
+    Column { title: "AGENT", cell: |loss, _| loss.agent.to_string() },
+    Column { title: "HIGHEST", cell: |loss, _| loss.highest.to_string() },
+    Column { title: "STORED", cell: |loss, _| loss.stored.to_string() },
+    Column { title: "REPEATED", cell: |loss, _| loss.duplicates.to_string() },
+    Column { title: "MISSING", cell: |loss, _| loss.missing.to_string() },
+    Column { title: "LOST", cell: |loss, _| loss.lost.to_string() },
+];
+
+fn agent_query(agent: Option<&AgentId>) -> Vec<(&'static str, String)> {
+    agent.map(|agent| ("agent", agent.to_string())).into_iter().collect()
+}
+
+/// # Errors
+/// [`super::http::ClientError`], as for all of these.
+pub(crate) async fn hosts(args: &HostsArgs) -> anyhow::Result<()> {
+    let query = agent_query(args.agent.as_ref());
+    let list: HostList = Client::open(&args.common)?.get(&["api", "v1", "hosts"], &query).await?;
+    output::print(&list.hosts, &HOSTS, args.common.output)
+}
+
+pub(crate) async fn checks(common: &Common) -> anyhow::Result<()> {
+    let list: DocumentList = Client::open(common)?.get(&["api", "v1", "checks"], &[]).await?;
+    let mut checks = Vec::new();
+    for document in list.documents {
+        if let Document::Check(check) = document {
+            checks.push(check);
+        }
+    }
+    output::print(&checks, &CHECKS, common.output)
+}
+
+pub(crate) async fn results(args: &ResultsArgs) -> anyhow::Result<()> {
+    let client = Client::open(&args.common)?;
+    let since_ms = now_ms().saturating_sub(duration::millis(args.since));
+    let mut query = agent_query(args.agent.as_ref());
+    query.extend(args.check.as_ref().map(|check| ("check", check.to_string())));
+    query.push(("since_ms", since_ms.to_string()));
+    let mut newest = VecDeque::new();
+    let mut cursor = None;
+    // Pages come oldest first; the newest are wanted, so all are read and the last ones kept.
+    loop {
+        let mut query = query.clone();
+        query.extend(cursor.map(|cursor| ("cursor", cursor)));
+        let page: ResultPage = client.get(&["api", "v1", "results"], &query).await?;
+        let more = !page.results.is_empty();
+        newest.extend(page.results);
+        newest.drain(..newest.len().saturating_sub(args.limit));
+        match page.next {
+            Some(next) if more => cursor = Some(next),
+            _ => break,
+        }
+    }
+    output::print(newest.make_contiguous(), &RESULTS, args.common.output)
+}
+
+pub(crate) async fn alerts(args: &AlertsArgs) -> anyhow::Result<()> {
+    let mut query = agent_query(args.agent.as_ref());
+    query.push(("resolved", args.all.to_string()));
+    let list: AlertList = Client::open(&args.common)?.get(&["api", "v1", "alerts"], &query).await?;
+    output::print(&list.alerts, &ALERTS, args.common.output)
+}
+
+pub(crate) async fn loss(common: &Common) -> anyhow::Result<()> {
+    let list: LossList = Client::open(common)?.get(&["api", "v1", "loss"], &[]).await?;
+    output::print(&list.agents, &LOSS, common.output)
+}

@@ -1,0 +1,14 @@
+//! What arrives: connections, requests, who makes them and how often.
+
+mod agent_api;
+mod caller;
+mod limits;
+mod listener;
+mod metrics;
+mod operator_api;
+mod routes;
+
+pub(crate) use limits::Limits;
+pub(crate) use listener::serve;
+pub(crate) use metrics::HttpMetrics;
+pub(crate) use routes::{App, everything, submissions};

@@ -1,0 +1,116 @@
+//! The operators' API: each endpoint is one question to one service, answered with the protocol's types as JSON.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{
+        Path, Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use protocol::{
+    ErrorReply,
+    admin::{
+        Applied, ApplyRequest, DocumentList, DocumentQuery, HostList, HostQuery, KeyCreate, KeyCreated,
+        KeyInfo, KeyList, KeyQuery, KeyRevoke, Role,
+    },
+    document::Kind,
+    query::{AlertList, AlertQuery, LossList, LossQuery, ResultPage, ResultQuery},
+    subject,
+};
+use serde::de::DeserializeOwned;
+
+use super::{caller::Caller, routes::App};
+use crate::{error::Problem, outbound::ANSWER};
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+    serde_json::from_slice(&body?).map_err(|error| {
+        ErrorReply::invalid(format!("the body is not the JSON that is expected here: {error}")).into()
+    })
+}
+
+pub(crate) async fn apply(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Applied> {
+    caller.at_least(Role::Editor)?;
+    let request = ApplyRequest { actor: caller.actor(), ..json(body)? };
+    Ok(Json(app.ask.ask(subject::ADMIN_APPLY, &request, ANSWER).await?))
+}
+
+pub(crate) async fn hosts(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<HostQuery>, QueryRejection>,
+) -> Answer<HostList> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::ADMIN_HOSTS, &query?.0, ANSWER).await?))
+}
+
+pub(crate) async fn checks(State(app): State<Arc<App>>, caller: Caller) -> Answer<DocumentList> {
+    caller.at_least(Role::Viewer)?;
+    let query = DocumentQuery { kinds: vec![Kind::Check] };
+    Ok(Json(app.ask.ask(subject::ADMIN_DOCUMENTS, &query, ANSWER).await?))
+}
+
+pub(crate) async fn results(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<ResultQuery>, QueryRejection>,
+) -> Answer<ResultPage> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::QUERY_RESULTS, &query?.0, ANSWER).await?))
+}
+
+pub(crate) async fn alerts(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<AlertQuery>, QueryRejection>,
+) -> Answer<AlertList> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::QUERY_ALERTS, &query?.0, ANSWER).await?))
+}
+
+pub(crate) async fn loss(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<LossQuery>, QueryRejection>,
+) -> Answer<LossList> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::QUERY_LOSS, &query?.0, ANSWER).await?))
+}
+
+pub(crate) async fn create_key(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    caller.at_least(Role::Admin)?;
+    let request = KeyCreate { actor: caller.actor(), ..json(body)? };
+    let created: KeyCreated = app.ask.ask(subject::ADMIN_KEY_CREATE, &request, ANSWER).await?;
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(created)).into_response())
+}
+
+pub(crate) async fn list_keys(State(app): State<Arc<App>>, caller: Caller) -> Answer<KeyList> {
+    caller.at_least(Role::Admin)?;
+    Ok(Json(app.ask.ask(subject::ADMIN_KEY_LIST, &KeyQuery {}, ANSWER).await?))
+}
+
+pub(crate) async fn revoke_key(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<KeyInfo> {
+    caller.at_least(Role::Admin)?;
+    let request = KeyRevoke { id, actor: caller.actor() };
+    let revoked: KeyInfo = app.ask.ask(subject::ADMIN_KEY_REVOKE, &request, ANSWER).await?;
+    app.keys.forget(&revoked.id);
+    Ok(Json(revoked))
+}

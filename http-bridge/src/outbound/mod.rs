@@ -1,0 +1,17 @@
+//! What leaves: requests to the other services, and messages on streams. Nothing here waits for more than 5 seconds in
+//! all, and nothing waits for a broker that is known to be away.
+
+mod ask;
+mod configs;
+mod keys;
+mod streams;
+
+pub(crate) use ask::{ANSWER, Ask};
+pub(crate) use configs::Configs;
+pub(crate) use keys::Keys;
+pub(crate) use streams::{Streams, Submission};
+
+/// A lock that a panic elsewhere does not poison: the caches behind it are whole at every step.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

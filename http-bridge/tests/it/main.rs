@@ -1,0 +1,8 @@
+//! The bridge against a real broker; the services behind it are scripted.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod agents;
+mod failures;
+mod harness;
+mod operators;
+mod script;
