@@ -17,4 +17,5 @@ pub mod service;
 pub mod settings;
 pub mod store;
 
+pub use service::start;
 pub use settings::Settings;
