@@ -22,7 +22,7 @@ pub struct Settings {
     /// Folder for the spool of results and the last good configuration
     #[arg(long, env = "DOGWATCH_AGENT_STATE", value_name = "DIR", default_value = "/var/lib/dogwatch-agent")]
     pub state: PathBuf,
-    /// Label of this host; may be given several times
+    /// Label of this host; may be given several times, or as several separated by commas
     #[arg(
         long = "label",
         env = "DOGWATCH_AGENT_LABELS",

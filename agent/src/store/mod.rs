@@ -3,4 +3,5 @@
 pub mod config;
 pub mod record;
 pub mod results;
+mod segment;
 pub mod spool;

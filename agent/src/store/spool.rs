@@ -15,9 +15,9 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -26,7 +26,10 @@ use protocol::duration::millis;
 use serde::{Deserialize, Serialize};
 use service_kit::files::{sync_folder, write_private};
 
-use super::record::{self, Parsed, Record};
+use super::{
+    record::{self, Parsed, Record},
+    segment::{self, Segment},
+};
 
 const EPOCH_FILE: &str = "epoch";
 const LARGEST_SEGMENT: u64 = 4 * 1024 * 1024;
@@ -87,15 +90,6 @@ struct Numbering {
     base: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Segment {
-    first: u64,
-    /// Index behind its last record.
-    end: u64,
-    bytes: u64,
-    newest_ms: u64,
-}
-
 /// Where the record `index` begins, so that reading on need not search.
 #[derive(Debug, Clone, Copy)]
 struct Cursor {
@@ -115,8 +109,8 @@ impl Spool {
         let mut repaired = Repaired::default();
         let mut segments = VecDeque::<Segment>::new();
         let mut next = 1;
-        for first in list(folder).map_err(failed("list segments"))? {
-            let (segment, scan) = scan(folder, first, next).map_err(failed("read a segment"))?;
+        for first in segment::list(folder).map_err(failed("list segments"))? {
+            let (segment, scan) = segment::scan(folder, first, next).map_err(failed("read a segment"))?;
             repaired.torn_bytes += scan.torn_bytes;
             next = segment.end + u64::from(scan.uncertain);
             segments.push_back(segment);
@@ -125,11 +119,11 @@ impl Spool {
         let numbering = saved.filter(|saved| !segments.is_empty() && saved.base < next);
         let active = match segments.back() {
             Some(last) if last.end == next => {
-                open_segment(folder, last.first).map_err(failed("open a segment"))?
+                segment::open(folder, last.first).map_err(failed("open a segment"))?
             }
             _ => {
                 segments.push_back(Segment { first: next, end: next, bytes: 0, newest_ms: now_ms });
-                open_segment(folder, next).map_err(failed("make a segment"))?
+                segment::open(folder, next).map_err(failed("make a segment"))?
             }
         };
         let mut spool = Self {
@@ -330,7 +324,7 @@ impl Spool {
             self.broken = false;
             return Ok(());
         }
-        self.active = open_segment(&self.folder, self.next).map_err(self.io("begin a segment"))?;
+        self.active = segment::open(&self.folder, self.next).map_err(self.io("begin a segment"))?;
         self.segments.push_back(Segment { first: self.next, end: self.next, bytes: 0, newest_ms: now_ms });
         self.broken = false;
         self.unsynced = true;
@@ -340,7 +334,7 @@ impl Spool {
     fn drop_oldest(&mut self) {
         let Some(segment) = self.segments.pop_front() else { return };
         self.dropped += segment.end.saturating_sub(segment.first.max(self.stored + 1));
-        if let Err(error) = fs::remove_file(segment_path(&self.folder, segment.first)) {
+        if let Err(error) = fs::remove_file(segment::path(&self.folder, segment.first)) {
             tracing::warn!(%error, "a segment of the spool could not be removed");
         }
     }
@@ -354,7 +348,7 @@ impl Spool {
     ) -> io::Result<()> {
         let known = self.cursor.filter(|cursor| cursor.segment == segment.first && cursor.index == *index);
         let mut offset = known.map_or(0, |cursor| cursor.offset);
-        let file = File::open(segment_path(&self.folder, segment.first))?;
+        let file = File::open(segment::path(&self.folder, segment.first))?;
         while found.len() < count && *bytes < READ_BYTES && offset < segment.bytes {
             let length = usize::try_from(segment.bytes - offset).unwrap_or(CHUNK).min(CHUNK);
             let mut chunk = vec![0; length];
@@ -390,27 +384,6 @@ fn no_segment() -> io::Error {
     io::Error::other("there is no active segment")
 }
 
-fn segment_path(folder: &Path, first: u64) -> PathBuf {
-    folder.join(format!("{first:020}.seg"))
-}
-
-fn open_segment(folder: &Path, first: u64) -> io::Result<File> {
-    let path = segment_path(folder, first);
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// First indexes of the segments, in order.
-fn list(folder: &Path) -> io::Result<Vec<u64>> {
-    let mut firsts = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let first = name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse().ok());
-        firsts.extend(first.filter(|first| (1..u64::MAX / 2).contains(first)));
-    }
-    firsts.sort_unstable();
-    Ok(firsts)
-}
-
 fn read_numbering(folder: &Path) -> io::Result<Option<Numbering>> {
     match fs::read(folder.join(EPOCH_FILE)) {
         // An unreadable one is as good as none: a new epoch begins.
@@ -418,52 +391,6 @@ fn read_numbering(folder: &Path) -> io::Result<Option<Numbering>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-struct Scan {
-    torn_bytes: u64,
-    /// The damaged end may have been a whole record once, whose number must not be given again.
-    uncertain: bool,
-}
-
-/// Read a segment through, and cut out what is damaged. Records before the index `from` do not belong here.
-fn scan(folder: &Path, first: u64, from: u64) -> io::Result<(Segment, Scan)> {
-    let path = segment_path(folder, first);
-    let bytes = fs::read(&path)?;
-    let mut segment = Segment { first, end: first.max(from), bytes: 0, newest_ms: 0 };
-    let mut good = Vec::with_capacity(bytes.len());
-    let (mut offset, mut cut_inside) = (0, false);
-    let (mut damaged, mut uncertain) = (false, false);
-    while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
-        match record::parse(rest) {
-            Parsed::Record(record, length) if record.index >= segment.end && record.index < u64::MAX / 2 => {
-                cut_inside |= good.len() < offset;
-                good.extend_from_slice(rest.get(..length).unwrap_or_default());
-                segment.end = record.index + 1;
-                segment.newest_ms = segment.newest_ms.max(record.at_ms);
-                (damaged, uncertain) = (false, false);
-                offset += length;
-            }
-            // Look for the next whole record behind the damage. Zeros, and the front of a record, are what a write
-            // leaves that never came to its end.
-            parsed => {
-                let zeros = rest.iter().take(4).all(|byte| *byte == 0);
-                uncertain |= !damaged && matches!(parsed, Parsed::Damaged) && !zeros;
-                damaged = true;
-                offset += 1;
-            }
-        }
-    }
-    segment.bytes = good.len() as u64;
-    let torn_bytes = (bytes.len() - good.len()) as u64;
-    if cut_inside {
-        write_private(&path, &good)?;
-    } else if torn_bytes > 0 {
-        let file = OpenOptions::new().write(true).open(&path)?;
-        file.set_len(segment.bytes)?;
-        file.sync_all()?;
-    }
-    Ok((segment, Scan { torn_bytes, uncertain }))
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::fs::OpenOptions;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -14,7 +16,7 @@ fn seqs(spool: &mut Spool) -> Vec<u64> {
 
 /// The bytes of the newest segment.
 fn newest(folder: &Path) -> (PathBuf, Vec<u8>) {
-    let path = segment_path(folder, *list(folder).unwrap().last().unwrap());
+    let path = segment::path(folder, *segment::list(folder).unwrap().last().unwrap());
     (path.clone(), fs::read(path).unwrap())
 }
 
