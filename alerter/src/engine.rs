@@ -167,7 +167,6 @@ impl Engine {
         self.metrics.transitions.inc_by(draft.transitions.len() as u64);
         self.alerts.apply(draft);
         self.count_alerts();
-        self.metrics.outbox.set(gauge(self.store.unpublished_len()));
         self.outbox.notify_one();
         Ok(())
     }

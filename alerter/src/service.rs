@@ -50,6 +50,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         retry_for: settings.retry_for,
         turns: Turns::new(settings.webhook_concurrency),
+        stop: ctx.tasks.token(),
     };
     queries::answer(&ctx, engine.clone()).await?;
     let nudges = ctx.nats.subscribe(subject::CONFIG_REVISION).await?;

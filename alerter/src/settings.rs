@@ -65,3 +65,24 @@ fn concurrency(text: &str) -> Result<usize, String> {
         _ => Err("a number from 1 to 1000".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_have_defaults_and_limits() {
+        let settings = Settings::try_parse_from(["dogwatch-alerter"]).unwrap();
+        assert_eq!(settings.data, PathBuf::from("/var/lib/dogwatch/alerts"));
+        assert_eq!((settings.freshness, settings.webhook_concurrency), (Duration::from_secs(300), 16));
+        for (flag, value, expected) in [
+            ("--retry-for", "7d", "at most 6days"),
+            ("--retry-for", "soon", "is not a duration"),
+            ("--webhook-concurrency", "0", "from 1 to 1000"),
+            ("--poll", "1ms", "at least 1s"),
+        ] {
+            let error = Settings::try_parse_from(["dogwatch-alerter", flag, value]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

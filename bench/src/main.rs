@@ -1,1 +1,62 @@
-fn main() {}
+//! `cargo xtask bench [NAME…] [--json] [--quick]`: what dogwatch does in a second, beside what its parts allow.
+//!
+//! Every figure has a peer or limit that ran on the same machine, in the same run, in turns with it.
+
+mod figure;
+mod ingest;
+mod machine;
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Parser, builder::PossibleValuesParser};
+use figure::Figure;
+
+/// Measure dogwatch beside the limits of its parts.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+struct Args {
+    /// Benchmarks to run; all when none is named
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest"]))]
+    names: Vec<String>,
+    /// One JSON object per figure and line, instead of a table
+    #[arg(long)]
+    json: bool,
+    /// A tenth of the work: shows that it runs, not how fast
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _lost = writeln!(std::io::stderr(), "bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let wanted = |name: &str| args.names.is_empty() || args.names.iter().any(|wanted| wanted == name);
+    let mut figures: Vec<Figure> = Vec::new();
+    if wanted("ingest") {
+        figures.extend(runtime.block_on(ingest::run(args.quick)).context("ingest")?);
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        for figure in &figures {
+            writeln!(out, "{}", serde_json::to_string(figure)?)?;
+        }
+    } else {
+        writeln!(out, "{}\n{}", machine::line(args.quick), figure::table(&figures))?;
+    }
+    Ok(())
+}
+
+/// Progress, on stderr.
+fn progress(text: &str) {
+    let _lost = writeln!(std::io::stderr(), "{text}");
+}

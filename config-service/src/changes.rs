@@ -1,12 +1,9 @@
 //! The way of a change: planned on the newest state, appended to stream CONFIG, folded into the store and the model,
 //! then answered. And the way back: whichever of stream and store is behind is healed from the other.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
 };
 
 use futures_util::StreamExt;
@@ -18,7 +15,7 @@ use protocol::{
 use service_kit::{Context, now_ms, report};
 
 use crate::{
-    core::{keys, model::Keys, model::Model, plan::Documents},
+    core::{keys, model::Keys, model::Model, model::Touched, plan::Documents},
     inventory::Pending,
     outbound::{
         log::{Appended, Entry, Log, LogError},
@@ -31,6 +28,8 @@ use crate::{
 const ATTEMPTS: usize = 8;
 /// Records folded in one step.
 const BATCH: usize = 256;
+/// Hosts resolved anew without letting go of the model.
+const HOSTS_AT_ONCE: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SyncError {
@@ -352,25 +351,29 @@ impl Changes {
         let Some((sequence, last)) = records.last() else { return Ok(()) };
         let position = store::position(*sequence, last);
         let (store, model) = (Arc::clone(&self.store), Arc::clone(&self.model));
-        let changed: BTreeSet<AgentId> = blocking(move || {
+        let changed = blocking(move || {
             store.commit(&records)?;
-            let mut model = model.write().unwrap_or_else(PoisonError::into_inner);
-            Ok::<_, StoreError>(records.iter().flat_map(|(_, record)| model.fold(record)).collect())
+            let write = || model.write().unwrap_or_else(PoisonError::into_inner);
+            let mut touched = Touched::default();
+            records.iter().for_each(|(_, record)| write().fold(record, &mut touched));
+            let affected = write().affected(&touched);
+            // Between the portions agents get their answers.
+            let changed = affected.chunks(HOSTS_AT_ONCE).flat_map(|agents| write().refresh(agents, &touched));
+            Ok::<_, StoreError>(changed.collect::<Vec<_>>())
         })
         .await??;
         let revision = position.revision;
         self.set_position(position);
-        self.tell(revision, changed).await;
+        self.tell(revision, &changed).await;
         Ok(())
     }
 
     /// Nudge hosts, and keep what changed for them.
-    pub(crate) async fn tell(&self, revision: u64, changed: impl IntoIterator<Item = AgentId>) {
-        let changed: Vec<AgentId> = changed.into_iter().collect();
-        for agent in &changed {
+    pub(crate) async fn tell(&self, revision: u64, changed: &[AgentId]) {
+        for agent in changed {
             self.pending.host(agent.clone());
         }
-        nudge::nudge(&self.ctx.nats, revision, &changed).await;
+        nudge::nudge(&self.ctx.nats, revision, changed).await;
     }
 
     async fn has(&self, revision: u64, id: &str) -> Result<bool, SyncError> {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use futures_util::StreamExt;
 use prometheus_client::metrics::gauge::Gauge;
-use protocol::{AgentId, log::KeyRecord, log::LogChange, subject};
+use protocol::{AgentId, ErrorCode, ErrorReply, log::KeyRecord, log::LogChange, subject};
 use service_kit::{Context, now_ms, report};
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
 
     spawn_inventory(&ctx, Arc::clone(&store), Arc::clone(&model), Arc::clone(&pending), Arc::clone(&used));
     if !changed.is_empty() {
-        changes.tell(revision, changed).await;
+        changes.tell(revision, &changed).await;
     }
     let mut news = ctx.nats.subscribe(subject::CONFIG_LOG).await?;
     let follow = Follow { ctx: ctx.clone(), changes: Arc::clone(&changes), admin_key };
@@ -135,10 +135,14 @@ impl Follow {
             return Ok(());
         }
         let key = key.clone();
-        let plan = move |snapshot: &crate::changes::Snapshot| {
-            let known = snapshot.keys.values().any(|known| known.hash == key.hash);
-            let create = LogChange::KeyCreated { key: key.clone() };
-            Ok((if known { Vec::new() } else { vec![create] }, ()))
+        let plan = move |snapshot: &crate::changes::Snapshot| match snapshot.keys.get(&key.id) {
+            Some(known) if known.hash != key.hash => {
+                let message =
+                    format!("the admin key of the file has the id {} of another key: make a new one", key.id);
+                Err(ErrorReply::new(ErrorCode::Conflict, message))
+            }
+            Some(_) => Ok((Vec::new(), ())),
+            None => Ok((vec![LogChange::KeyCreated { key: key.clone() }], ())),
         };
         let message = "the admin key given at the start".to_owned();
         self.changes.make(self.ctx.name.to_owned(), message, plan).await.map(|_| ()).map_err(|e| e.message)
@@ -220,15 +224,19 @@ impl Writer {
             taken.keys.iter().filter_map(|id| Some((id.clone(), *used.get(id)?))).collect()
         };
         let store = Arc::clone(&self.store);
-        let written = tokio::task::spawn_blocking(move || store.write_hosts(&hosts, &used)).await;
-        match written {
-            Ok(Ok(())) => {
+        let write = move || store.write_hosts(&hosts, &used).map(|()| hosts);
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(hosts)) => {
+                let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
+                hosts.into_iter().for_each(|(agent, record)| model.saved(&agent, record));
+                drop(model);
                 self.pending.done(taken.number);
                 Ok(())
             }
             failed => {
                 self.pending.put_back(taken);
-                Ok(failed??)
+                failed??;
+                Ok(())
             }
         }
     }

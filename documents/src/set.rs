@@ -16,6 +16,8 @@ use crate::{
 
 /// Most documents in one set.
 pub const DOCUMENTS: usize = 10_000;
+/// Longest path of a file, in bytes: it stands in front of each problem.
+const PATH: usize = 1_024;
 /// Most problems that are reported at once.
 const PROBLEMS: usize = 1_000;
 
@@ -30,7 +32,7 @@ pub fn read(
 ) -> Result<Vec<Document>, Vec<Problem>> {
     let size: usize = files.iter().map(|file| file.path.len() + file.text.len()).sum();
     if size > limits::MESSAGE {
-        let path = files.first().map(|file| file.path.clone()).unwrap_or_default();
+        let path = files.first().map(|file| file.path.chars().take(100).collect()).unwrap_or_default();
         let limit = limits::MESSAGE;
         let message =
             format!("the files have {size} bytes together, more than the {limit} allowed: apply fewer");
@@ -39,6 +41,12 @@ pub fn read(
     let mut found = Vec::new();
     let mut read: Vec<(usize, Read)> = Vec::new();
     for (index, file) in files.iter().enumerate() {
+        if file.path.len() > PATH {
+            let path = file.path.chars().take(100).collect();
+            let message = format!("the path has more than the {PATH} bytes allowed: shorten it");
+            found.push(Problem { path, line: 1, column: 1, message });
+            continue;
+        }
         let mut problems = Problems { path: &file.path, text: &file.text, found: &mut found };
         match yaml::documents(&file.text) {
             Ok(nodes) => {

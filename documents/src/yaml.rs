@@ -85,8 +85,9 @@ fn read(text: &str, options: Options) -> Result<Vec<Node>, (Place, String)> {
 fn message(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let line = text.lines().next().unwrap_or_default();
-    let cut = line.find(" at line ").or_else(|| line.find(" (line ")).unwrap_or(line.len());
-    let line: String = line.chars().take(cut).collect();
+    // It also names settings of the library, which are not the operator's.
+    let cuts = [" at line ", " (line ", ", set "].into_iter().filter_map(|end| line.find(end));
+    let line = line.get(..cuts.min().unwrap_or(line.len())).unwrap_or(line);
     line.trim_start_matches("error: ").chars().take(200).collect()
 }
 

@@ -173,6 +173,20 @@ fn what_is_not_yaml_is_named_with_its_place() {
 }
 
 #[test]
+fn wrong_syntax_is_named_in_plain_words() {
+    for (when, expected) in [
+        ("value > 90 and x", "4:18: when: this is not an expression: unexpected 'and'; write it like"),
+        ("value >", "4:14: when: this is not an expression: unexpected end; write it like"),
+        ("(value", "4:13: when: this is not an expression: missing ')' at end; write it like"),
+    ] {
+        let problems = problems(&format!("kind: Rule\nname: r\ncheck: c\nwhen: {when}\n"));
+        assert!(problems[1].starts_with(&format!("a.yaml:{expected}")), "{problems:?}");
+    }
+    let duplicate = problems("kind: Check\nkind: Rule\n");
+    assert_eq!(duplicate, ["a.yaml:2:1: this is not YAML: duplicate mapping key: kind"]);
+}
+
+#[test]
 fn a_rule_may_refer_to_what_the_server_has_and_to_what_is_wrong_itself() {
     let rule = "kind: Rule\nname: r\ncheck: disk\nwhen: value > 1\nnotify: [ops]\n";
     let exists = |kind, name: &str| [(Kind::Check, "disk"), (Kind::Receiver, "ops")].contains(&(kind, name));

@@ -8,12 +8,15 @@ use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap,
-    jetstream::{self, AckKind, consumer::PullConsumer},
+    jetstream::{self, AckKind},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use prometheus_client::metrics::counter::Counter;
-use protocol::{stream::rejected_header, subject};
+use protocol::{
+    stream::{Retention, rejected_header},
+    subject,
+};
 
 use crate::{Backoff, Context, publish, report, streams};
 pub use streams::ConsumerSpec;
@@ -39,6 +42,8 @@ pub struct Delivery {
     pub published_ms: u64,
     /// 1 for the first delivery.
     pub attempt: u64,
+    /// Place among all deliveries of the consumer.
+    delivery: u64,
 }
 
 impl Delivery {
@@ -46,7 +51,8 @@ impl Delivery {
         let info = message.info().ok()?;
         let (sequence, attempt) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
         let published_ms = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        Some(Self { message, sequence, published_ms, attempt })
+        let delivery = info.consumer_sequence;
+        Some(Self { message, sequence, published_ms, attempt, delivery })
     }
 
     #[must_use]
@@ -115,7 +121,7 @@ where
             }
             backoff.reset();
         }
-        ctx_task.nats.flush().await?;
+        crate::process::drain(&ctx_task.nats).await;
         Ok(())
     });
     Ok(())
@@ -164,7 +170,7 @@ where
                 Some((delivery, verdict)) = under_way.next() => settle.settle(&delivery, verdict).await,
             }
         }
-        ctx_task.nats.flush().await?;
+        crate::process::drain(&ctx_task.nats).await;
         Ok(())
     });
     Ok(())
@@ -176,32 +182,39 @@ struct Source {
     spec: ConsumerSpec,
     limits: BatchLimits,
     messages: Option<futures_util::stream::ReadyChunks<jetstream::consumer::pull::Stream>>,
+    /// Deliveries seen. With `ack_all` a gap means that some were lost with a connection: what follows it must not be
+    /// acknowledged, since that would cover them.
+    deliveries: u64,
     backoff: Backoff,
 }
 
 impl Source {
     async fn open(ctx: &Context, spec: ConsumerSpec, limits: BatchLimits) -> anyhow::Result<Self> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut source = Self { ctx: ctx.clone(), spec, limits, messages: None, backoff };
-        // What the process before this one took and did not settle comes first.
-        let consumer = streams::resume_consumer(&source.ctx.jetstream(), &source.spec).await?;
-        source.pull(&consumer).await?;
+        let mut source = Self { ctx: ctx.clone(), spec, limits, messages: None, deliveries: 0, backoff };
+        if source.spec.stream.retention == Retention::WorkQueue {
+            source.take_over().await?;
+        }
+        source.reopen().await?;
         Ok(source)
     }
 
-    async fn reopen(&mut self) -> anyhow::Result<()> {
+    /// Have what a killed process had in hand offered again now, not when `ack_wait` is over.
+    async fn take_over(&self) -> anyhow::Result<()> {
         let jetstream = self.ctx.jetstream();
-        // Dropping a pull drops what it had fetched. In order, that must come again before anything newer; message by
-        // message it may still be under way here, and comes again by itself.
-        let consumer = if self.spec.ack_all {
-            streams::resume_consumer(&jetstream, &self.spec).await?
-        } else {
-            streams::ensure_consumer(&jetstream, &self.spec).await?
-        };
-        self.pull(&consumer).await
+        let consumer = streams::ensure_consumer(&jetstream, &self.spec).await?;
+        if consumer.cached_info().num_ack_pending > 0 {
+            streams::rewind_consumer(&jetstream, &self.spec, &consumer).await?;
+        }
+        Ok(())
     }
 
-    async fn pull(&mut self, consumer: &PullConsumer) -> anyhow::Result<()> {
+    async fn reopen(&mut self) -> anyhow::Result<()> {
+        let mut consumer = streams::ensure_consumer(&self.ctx.jetstream(), &self.spec).await?;
+        if self.spec.ack_all && consumer.cached_info().num_ack_pending > 0 {
+            consumer = streams::rewind_consumer(&self.ctx.jetstream(), &self.spec, &consumer).await?;
+        }
+        self.deliveries = consumer.cached_info().delivered.consumer_sequence;
         let messages = consumer
             .stream()
             .max_messages_per_batch(self.limits.messages)
@@ -256,7 +269,17 @@ impl Source {
             let mut failure = chunk.is_none().then(|| "the pull ended".to_owned());
             for message in chunk.unwrap_or_default() {
                 match message {
-                    Ok(message) => batch.extend(Delivery::new(message)),
+                    Ok(_) if self.spec.ack_all && failure.is_some() => {}
+                    Ok(message) => match Delivery::new(message) {
+                        Some(next) if self.spec.ack_all && next.delivery != self.deliveries + 1 => {
+                            failure = Some("some messages were lost on the way".to_owned());
+                        }
+                        Some(next) => {
+                            self.deliveries = next.delivery;
+                            batch.push(next);
+                        }
+                        None => {}
+                    },
                     Err(error) => failure = Some(report(&error)),
                 }
             }

@@ -87,7 +87,7 @@ where
         // What is under way gets its answer.
         let all = u32::try_from(limits.concurrency).unwrap_or(u32::MAX);
         let _done = permits.acquire_many(all).await;
-        client.flush().await?;
+        crate::process::drain(&client).await;
         Ok(())
     });
     Ok(())

@@ -89,52 +89,48 @@ pub async fn ensure_consumer(
     spec: &ConsumerSpec,
 ) -> Result<PullConsumer, EnsureError> {
     let stream = ensure_stream(jetstream, &spec.stream).await?;
-    let config = config(spec, DeliverPolicy::All);
-    stream.get_or_create_consumer(spec.name, config).await.map_err(|error| refused(spec, &error))
+    stream
+        .get_or_create_consumer(spec.name, consumer_config(spec))
+        .await
+        .map_err(|error| failed(spec, &error))
 }
 
-/// The consumer, at the first message that is not acknowledged.
+/// Make the consumer anew from the first message that is not acknowledged.
 ///
-/// What was handed out and never settled (its process was killed, the connection broke) would come again only after
-/// `ack_wait`, behind newer messages. Where acknowledging a message acknowledges all before it, that would settle it
-/// unseen. So a consumer that has such messages is made anew where the old one stopped. Delays that were asked for are
-/// forgotten. A crash in between leaves no consumer, and the next one begins with the stream.
+/// After a crash the broker holds back what was under way until `ack_wait` is over and offers newer messages first. One
+/// acknowledgement that covers "all before" would then cover messages that nobody has handled. A work queue would let
+/// them wait.
 ///
 /// # Errors
-/// [`EnsureError`].
-pub async fn resume_consumer(
+/// [`EnsureError`]. If it fails half-way the consumer is gone and starts with the whole stream: repeats, no loss.
+pub async fn rewind_consumer(
     jetstream: &jetstream::Context,
     spec: &ConsumerSpec,
+    consumer: &PullConsumer,
 ) -> Result<PullConsumer, EnsureError> {
-    let consumer = ensure_consumer(jetstream, spec).await?;
-    let info = consumer.cached_info();
-    let start = match (spec.ack_all, spec.stream.retention) {
-        (true, _) => DeliverPolicy::ByStartSequence {
-            start_sequence: info.ack_floor.stream_sequence.saturating_add(1),
-        },
-        // The stream holds only what is not acknowledged.
-        (false, Retention::WorkQueue) => DeliverPolicy::All,
-        (false, Retention::Limits) => return Ok(consumer),
-    };
-    if info.num_ack_pending == 0 {
-        return Ok(consumer);
-    }
     let stream = ensure_stream(jetstream, &spec.stream).await?;
-    stream.delete_consumer(spec.name).await.map_err(|error| refused(spec, &error))?;
-    stream.create_consumer(config(spec, start)).await.map_err(|error| refused(spec, &error))
+    let deliver_policy = match spec.stream.retention {
+        Retention::Limits => DeliverPolicy::ByStartSequence {
+            start_sequence: consumer.cached_info().ack_floor.stream_sequence + 1,
+        },
+        // It holds nothing but what is not acknowledged.
+        Retention::WorkQueue => DeliverPolicy::All,
+    };
+    stream.delete_consumer(spec.name).await.map_err(|error| failed(spec, &error))?;
+    let config = consumer::pull::Config { deliver_policy, ..consumer_config(spec) };
+    stream.create_consumer(config).await.map_err(|error| failed(spec, &error))
 }
 
-fn config(spec: &ConsumerSpec, deliver_policy: DeliverPolicy) -> consumer::pull::Config {
+fn consumer_config(spec: &ConsumerSpec) -> consumer::pull::Config {
     consumer::pull::Config {
         durable_name: Some(spec.name.to_owned()),
         ack_policy: if spec.ack_all { AckPolicy::All } else { AckPolicy::Explicit },
         ack_wait: spec.ack_wait,
         max_ack_pending: spec.max_ack_pending,
-        deliver_policy,
         ..consumer::pull::Config::default()
     }
 }
 
-fn refused(spec: &ConsumerSpec, error: &(dyn std::error::Error + 'static)) -> EnsureError {
+fn failed(spec: &ConsumerSpec, error: &(dyn std::error::Error + 'static)) -> EnsureError {
     EnsureError::Consumer { stream: spec.stream.name, consumer: spec.name, reason: report(error) }
 }

@@ -59,7 +59,10 @@ impl Reader {
              restored from a backup, restart the alerter",
             list.revision
         );
-        let book = Arc::new(RuleBook::new(list));
+        if list.revision == newest && newest > 0 {
+            return Ok(());
+        }
+        let book = Arc::new(tokio::task::spawn_blocking(move || RuleBook::new(list)).await?);
         let rules = Arc::clone(&book);
         self.engine.run(move |engine| engine.set_rules(rules, now_ms())).await??;
         self.book.send_replace(book);

@@ -6,11 +6,14 @@ use protocol::{CheckResult, limits, stream, subject};
 use service_kit::{
     Context, Delivery,
     consume::{self, AsyncBatchHandler, BatchLimits, ConsumerSpec, Rejected},
-    now_ms,
+    now_ms, report,
 };
 
 use super::documents::fetch_hosts;
 use crate::{core::Incoming, engine::Shared};
+
+/// Name of the readiness condition.
+const STORE: &str = "alerter store";
 
 /// # Errors
 /// When the stream or the consumer cannot be made.
@@ -23,12 +26,12 @@ pub async fn consume(ctx: &Context, engine: Shared) -> anyhow::Result<()> {
         ack_all: true,
     };
     let limits = BatchLimits { messages: 1_000, bytes: 8 * 1024 * 1024 };
-    let handler = Handler { client: ctx.nats.clone(), engine };
+    let handler = Handler { ctx: ctx.clone(), engine };
     consume::batches(ctx, spec, limits, handler).await
 }
 
 struct Handler {
-    client: async_nats::Client,
+    ctx: Context,
     engine: Shared,
 }
 
@@ -55,13 +58,19 @@ impl AsyncBatchHandler for Handler {
                 (results, unknown)
             })
             .await?;
-        let hosts = fetch_hosts(&self.client, unknown).await;
-        self.engine
+        let hosts = fetch_hosts(&self.ctx.nats, unknown).await;
+        let evaluated = self
+            .engine
             .run(move |engine| {
                 engine.add_hosts(hosts);
                 engine.evaluate(&results, now_ms())
             })
-            .await??;
+            .await?;
+        match &evaluated {
+            Ok(()) => self.ctx.ready.met(STORE),
+            Err(error) => self.ctx.ready.unmet(STORE, report(error)),
+        }
+        evaluated?;
         Ok(rejected)
     }
 }

@@ -25,6 +25,7 @@ use service_kit::{
     now_ms, report,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::webhook;
 use crate::{
@@ -45,6 +46,8 @@ const TURN: Duration = Duration::from_secs(2);
 /// Wait for the notification that must go first.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How long an attempt may go on after the service was told to stop.
+const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 /// Notifications in memory, for each that is attempted: those waiting for one receiver must not keep another's out.
 const WAITING_PER_ATTEMPT: usize = 8;
 
@@ -56,6 +59,7 @@ pub struct Notifier {
     pub metrics: Metrics,
     pub retry_for: Duration,
     pub turns: Turns,
+    pub stop: CancellationToken,
 }
 
 /// # Errors
@@ -116,7 +120,11 @@ impl Notifier {
         let decision = match receiver {
             None => Decision::GiveUp { reason: "there is no receiver of that name any more".to_owned() },
             Some(receiver) => {
-                let answer = webhook::post(&self.client, &receiver.webhook, notification, now_ms()).await;
+                let posted = webhook::post(&self.client, &receiver.webhook, notification, now_ms());
+                let answer = tokio::select! {
+                    answer = posted => answer,
+                    () = self.stopped() => return Ok(Verdict::Retry { after: Duration::ZERO }),
+                };
                 decide(answer, age, self.retry_for, fraction())
             }
         };
@@ -139,6 +147,12 @@ impl Notifier {
                 Ok(Verdict::Reject { reason })
             }
         }
+    }
+
+    /// Resolves when the service has been stopping for so long that an attempt under way is cut off.
+    async fn stopped(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(LAST_ATTEMPT).await;
     }
 
     /// Whether the firing that `notification` ends is still to be told to its receiver.

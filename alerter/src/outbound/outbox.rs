@@ -67,7 +67,8 @@ impl Outbox {
 
     async fn round(&self, audit: &mut Audit) -> anyhow::Result<()> {
         let jetstream = self.ctx.jetstream();
-        while self.publish_some(&jetstream).await? == BATCH {}
+        let token = self.ctx.tasks.token();
+        while self.publish_some(&jetstream).await? == BATCH && !token.is_cancelled() {}
         if Instant::now() >= audit.at {
             audit.after = self.audit(&jetstream, std::mem::take(&mut audit.after)).await?;
             audit.at = Instant::now() + AUDIT_EVERY;
@@ -98,7 +99,8 @@ impl Outbox {
         }
         let store = Arc::clone(&self.store);
         let left = tokio::task::spawn_blocking(move || {
-            store.published(&numbers, &places).map(|()| store.unpublished_len())
+            store.published(&numbers, &places)?;
+            store.unpublished_len()
         });
         self.metrics.outbox.set(i64::try_from(left.await??).unwrap_or(i64::MAX));
         match failure {

@@ -104,4 +104,29 @@ mod tests {
         assert_eq!(host("http://[::1]/s3cret"), "[::1]");
         assert_eq!(host("s3cret"), "an address that is not a URL");
     }
+
+    #[tokio::test]
+    async fn a_secret_in_a_url_is_in_no_reason() {
+        let client = client().unwrap();
+        let notification: Notification = serde_json::from_value(serde_json::json!({
+            "v": 1, "receiver": "ops", "alert": {
+                "v": 1, "id": "x", "agent": "web-01", "rule": "full", "check": "disk", "state": "firing",
+                "severity": "warning", "summary": "", "started_ms": 1, "at_ms": 1,
+            },
+        }))
+        .unwrap();
+        for url in [
+            "http://127.0.0.1:1/s3cret?s3cret",
+            "http://s3cret:s3cret@127.0.0.1:1/",
+            "https://127.0.0.1:1/s3cret",
+            "http://[s3cret",
+            "s3cret",
+            "ftp://127.0.0.1/s3cret",
+        ] {
+            let webhook = Webhook { url: url.to_owned(), timeout: Duration::from_secs(5) };
+            let answer = post(&client, &webhook, &notification, 1_000).await;
+            let Answer::Nothing { reason } = answer else { panic!("{url}: {answer:?}") };
+            assert!(!reason.contains("s3cret"), "{reason}");
+        }
+    }
 }

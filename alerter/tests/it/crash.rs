@@ -176,3 +176,32 @@ async fn a_broker_away_for_a_while_is_waited_for() {
     let all = received(&sink, 2).await;
     assert_eq!(states(&all), ["firing", "resolved"]);
 }
+
+#[tokio::test]
+async fn a_disk_that_was_full_is_used_again_and_nothing_is_lost() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let sink = WebhookSink::start().await;
+    let bed = Bed::new(documents(&sink)).await;
+    let (url, data) = (bed.nats.url(), bed.data.path().to_str().unwrap().to_owned());
+    // A limit on the size of files fails its writes as a full disk does, once the signal for it is ignored.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(testkit::program::path("dogwatch-alerter"));
+    command.args(["--nats-url", &url, "--data", &data]);
+    let mut program = Program::spawn("dogwatch-alerter", command);
+    let pid = Pid::from_raw(i32::try_from(program.pid()).unwrap());
+    let limit_files = |current| {
+        prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
+    };
+    bed.publish(&result(1, 95.0)).await;
+    received(&sink, 1).await;
+    bed.settled().await;
+    limit_files(Some(1));
+    bed.publish(&result(2, 5.0)).await;
+    program.wait_for("check that the disk has room", LIMIT).await;
+    assert_eq!(sink.received().len(), 1);
+    limit_files(None);
+    let all = received(&sink, 2).await;
+    assert_eq!(states(&all), ["firing", "resolved"]);
+    program.signal(15);
+    assert!(program.ended(LIMIT).await.success());
+}

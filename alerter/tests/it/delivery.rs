@@ -93,10 +93,40 @@ async fn a_receiver_that_hangs_delays_no_other() {
     }
     all.push(Document::Rule(rule("full")));
     let bed = Bed::new(all).await;
-    let _alerter = bed.alerter().await;
+    let alerter = bed.alerter().await;
     bed.publish(&result(1, 95.0)).await;
     eventually("the other is told at once", Duration::from_secs(4), || async {
         if sink.received().len() == 1 { Ok(()) } else { Err("not yet") }
     })
     .await;
+    // Nor the end of the service.
+    alerter.ctx.tasks.finish(Duration::from_secs(7)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_storm_of_alerts_is_told_whole_and_once() {
+    const HOSTS: usize = 1_000;
+    let sink = WebhookSink::start().await;
+    let bed = Bed::new(documents(&sink)).await;
+    let alerter = bed.alerter().await;
+    let jetstream = async_nats::jetstream::new(bed.client.clone());
+    let began = std::time::Instant::now();
+    for number in 0..HOSTS {
+        let agent: protocol::AgentId = format!("host-{number}").parse().unwrap();
+        let result = protocol::CheckResult { agent, ..result(1, 95.0) };
+        let subject = protocol::subject::result(&result.agent, &result.check);
+        jetstream.publish(subject, protocol::encode(&result).unwrap().into()).await.unwrap();
+    }
+    let told = eventually("all are told", Duration::from_secs(60), || async {
+        let all = sink.received();
+        if all.len() >= HOSTS { Ok(all) } else { Err(all.len()) }
+    })
+    .await;
+    println!("{HOSTS} alerts told in {:?}", began.elapsed());
+    let ids: std::collections::BTreeSet<String> = told.iter().map(webhook_id).collect();
+    assert_eq!((told.len(), ids.len()), (HOSTS, HOSTS));
+    assert_eq!(alerter.metric("alerts_firing"), HOSTS as u64);
+    assert_eq!(bed.alerts(false).await.len(), HOSTS);
+    alerter.stop().await;
+    assert_eq!(sink.received().len(), HOSTS);
 }

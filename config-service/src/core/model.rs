@@ -1,7 +1,7 @@
 //! All that the service knows, in memory: the fold of the log, and the inventory of hosts.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -49,6 +49,8 @@ struct Entry {
     /// What an operator gave by key: wins over what the host says.
     given: (Facts, Labels),
     outcomes: Outcomes,
+    /// What the host said of itself is not on disk yet.
+    unsaved: bool,
 }
 
 #[derive(Debug, Default)]
@@ -62,12 +64,20 @@ pub(crate) struct Model {
     max_hosts: usize,
 }
 
+/// What folded changes concern.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    checks: BTreeSet<CheckName>,
+    /// Hosts whose own facts or labels were given anew.
+    hosts: BTreeSet<AgentId>,
+}
+
 /// What a host's request led to.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) reply: ConfigReply,
-    /// More than the time of its last request is new, and must be durable.
-    pub(crate) changed: bool,
+    /// More than the time of its last request is new and not on disk yet, be it from this request or one before.
+    pub(crate) unsaved: bool,
 }
 
 impl Model {
@@ -98,17 +108,15 @@ impl Model {
         (model, changed)
     }
 
-    /// Fold one accepted change. Returns the hosts whose configuration it changes.
-    pub(crate) fn fold(&mut self, record: &LogRecord) -> Vec<AgentId> {
+    /// Fold one accepted change. Hosts run what they ran until they are [refreshed](Self::refresh).
+    pub(crate) fn fold(&mut self, record: &LogRecord, touched: &mut Touched) {
         self.revision = record.revision;
-        let mut checks = Vec::new();
-        let mut whole = Vec::new();
         for change in &record.changes {
             match change {
                 LogChange::DocumentPut { document } => {
                     if let Document::Check(check) = document {
                         self.checks.insert(check.name.clone(), CompiledCheck::new(check));
-                        checks.push(check.name.clone());
+                        touched.checks.insert(check.name.clone());
                     }
                     let key = (document.kind(), document.name().to_owned());
                     Arc::make_mut(&mut self.documents).insert(key, document.clone());
@@ -118,11 +126,11 @@ impl Model {
                         && let Ok(name) = CheckName::new(name)
                     {
                         self.checks.remove(&name);
-                        checks.push(name);
+                        touched.checks.insert(name);
                     }
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
                 }
-                LogChange::KeyCreated { key } => whole.extend(self.key_created(key.clone())),
+                LogChange::KeyCreated { key } => touched.hosts.extend(self.key_created(key.clone())),
                 LogChange::KeyRevoked { id, at_ms } => {
                     if let Some(key) = Arc::make_mut(&mut self.keys).get_mut(id) {
                         key.revoked_ms = Some(*at_ms);
@@ -130,16 +138,24 @@ impl Model {
                 }
             }
         }
-        let mut changed = Vec::new();
-        for agent in whole {
-            if self.resolve(&agent, None) {
-                changed.push(agent);
-            }
+    }
+
+    /// The hosts that may run something else now.
+    pub(crate) fn affected(&self, touched: &Touched) -> Vec<AgentId> {
+        if touched.checks.is_empty() {
+            touched.hosts.iter().cloned().collect()
+        } else {
+            self.hosts.keys().cloned().collect()
         }
-        if !checks.is_empty() {
-            let agents: Vec<AgentId> = self.hosts.keys().cloned().collect();
-            changed.extend(agents.into_iter().filter(|agent| self.resolve(agent, Some(&checks))));
-        }
+    }
+
+    /// Resolve these hosts anew. Returns those that do run something else.
+    pub(crate) fn refresh(&mut self, agents: &[AgentId], touched: &Touched) -> Vec<AgentId> {
+        let mut changed = agents.to_vec();
+        changed.retain(|agent| {
+            let some = (!touched.hosts.contains(agent)).then_some(&touched.checks);
+            self.resolve(agent, some)
+        });
         changed
     }
 
@@ -169,7 +185,7 @@ impl Model {
     }
 
     /// Evaluate some checks, or all, on one host. Whether what it runs has changed.
-    fn resolve(&mut self, agent: &AgentId, some: Option<&[CheckName]>) -> bool {
+    fn resolve(&mut self, agent: &AgentId, some: Option<&BTreeSet<CheckName>>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
         let (mut facts, mut labels) = (entry.record.facts.clone(), entry.record.labels.clone());
         facts.extend(entry.given.0.clone());
@@ -251,14 +267,24 @@ impl Model {
         if request.etag.as_ref() == Some(&record.etag) {
             changed |= record.revision_applied != Some(revision) || record.error.is_some();
             (record.revision_applied, record.error) = (Some(revision), None);
-            return Ok(Seen { reply: ConfigReply::Unchanged { revision }, changed });
+            entry.unsaved |= changed;
+            return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
         let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
             Outcome::Runs(way) => Some(way.spec.clone()),
             Outcome::Unfit(_) => None,
         });
         let config = AgentConfig { revision, etag: record.etag.clone(), checks: checks.collect() };
-        Ok(Seen { reply: ConfigReply::Full { config }, changed })
+        entry.unsaved |= changed;
+        Ok(Seen { reply: ConfigReply::Full { config }, unsaved: entry.unsaved })
+    }
+
+    /// This record of a host is on disk.
+    pub(crate) fn saved(&mut self, agent: &AgentId, saved: HostRecord) {
+        if let Some(entry) = self.hosts.get_mut(agent) {
+            let seen = entry.record.last_seen_ms;
+            entry.unsaved &= HostRecord { last_seen_ms: seen, ..saved } != entry.record;
+        }
     }
 
     /// A host reports how it fared with a revision. `false`: there is no such host.
@@ -272,7 +298,7 @@ impl Model {
     }
 
     pub(crate) fn key_by_hash(&self, hash: &str) -> Option<&KeyRecord> {
-        self.keys.get(self.hashes.get(hash)?)
+        self.keys.get(self.hashes.get(hash)?).filter(|key| key.hash == hash)
     }
 
     pub(crate) fn record(&self, agent: &AgentId) -> Option<&HostRecord> {
@@ -341,4 +367,101 @@ fn check_size(request: &ConfigRequest) -> Result<(), String> {
 
 fn short(text: &str) -> String {
     text.chars().take(TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use protocol::admin::SourceFile;
+
+    use super::*;
+
+    fn agent(name: &str) -> AgentId {
+        AgentId::new(name).unwrap()
+    }
+
+    fn request(os: &str) -> ConfigRequest {
+        ConfigRequest {
+            v: 1,
+            facts: Some([("os".to_owned(), os.into())].into()),
+            labels: Labels::new(),
+            etag: None,
+            agent_version: None,
+            origin: Origin::Agent,
+        }
+    }
+
+    fn put(model: &mut Model, text: &str) -> Vec<AgentId> {
+        let file = SourceFile { path: "x".to_owned(), text: text.to_owned() };
+        let documents = documents::read(&[file], |_, _| true).unwrap();
+        let changes = documents.into_iter().map(|document| LogChange::DocumentPut { document });
+        fold(model, changes.collect())
+    }
+
+    fn fold(model: &mut Model, changes: Vec<LogChange>) -> Vec<AgentId> {
+        let (actor, message, revision) = (String::new(), String::new(), model.revision + 1);
+        let mut touched = Touched::default();
+        let record = LogRecord { v: 1, id: String::new(), revision, at_ms: 1, actor, message, changes };
+        model.fold(&record, &mut touched);
+        model.refresh(&model.affected(&touched), &touched)
+    }
+
+    fn empty() -> Model {
+        Model::load(0, Documents::new(), Keys::new(), Vec::new(), 10).0
+    }
+
+    #[test]
+    fn a_host_is_unsaved_until_what_it_said_is_on_disk() {
+        let (mut model, a) = (empty(), agent("a"));
+        assert!(model.seen(&a, &request("linux"), 1).unwrap().unsaved);
+        let written = model.record(&a).unwrap().clone();
+        // A repeat says nothing new, but the first is not on disk: its answer has to wait as well.
+        assert!(model.seen(&a, &request("linux"), 2).unwrap().unsaved);
+        model.saved(&a, written.clone());
+        assert!(!model.seen(&a, &request("linux"), 3).unwrap().unsaved);
+        assert!(model.seen(&a, &request("freebsd"), 4).unwrap().unsaved);
+        model.saved(&a, written);
+        assert!(model.seen(&a, &request("freebsd"), 5).unwrap().unsaved, "another state was written");
+    }
+
+    #[test]
+    fn a_revision_is_wanted_by_those_whose_checks_it_changed() {
+        let mut model = empty();
+        for (name, os) in [("a", "linux"), ("b", "freebsd")] {
+            model.seen(&agent(name), &request(os), 1).unwrap();
+        }
+        assert_eq!(put(&mut model, "kind: Check\nname: c\nevery: 1m\nbuiltin: cpu\n").len(), 2);
+        let linux = "kind: Check\nname: l\nevery: 1m\nbuiltin: cpu\nhosts: facts.os == \"linux\"\n";
+        assert_eq!(put(&mut model, linux), [agent("a")]);
+        assert_eq!(put(&mut model, "kind: Receiver\nname: r\nwebhook: {url: \"http://x\"}\n"), []);
+        let wanted: Vec<u64> = model.hosts(None).iter().map(|host| host.revision_wanted).collect();
+        assert_eq!((wanted, model.revision), (vec![2, 1], 3));
+        let deleted = LogChange::DocumentDeleted { kind: Kind::Check, name: "l".to_owned() };
+        assert_eq!(fold(&mut model, vec![deleted]), [agent("a")]);
+        assert_eq!(model.hosts(Some(&agent("a")))[0].checks.len(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// Folding step by step ends where loading the same state from disk does.
+        #[test]
+        fn the_fold_and_a_restart_agree(
+            steps in prop::collection::vec((0..4u8, 0..4u8, prop::sample::select(vec!["linux", "freebsd", "x"])), 1..14)
+        ) {
+            let mut model = empty();
+            for (step, n, os) in steps {
+                match step {
+                    0 => drop(model.seen(&agent(&format!("h{n}")), &request(os), 1)),
+                    1 => drop(fold(&mut model, vec![LogChange::DocumentDeleted { kind: Kind::Check, name: format!("c{n}") }])),
+                    2 => drop(put(&mut model, &format!("kind: Check\nname: c{n}\nevery: 1m\nvariants: [{{when: facts.os == \"{os}\", command: x{n}}}]\n"))),
+                    _ => drop(put(&mut model, &format!("kind: Check\nname: c{n}\nevery: 1m\nbuiltin: cpu\nhosts: facts.os != \"{os}\"\n"))),
+                }
+            }
+            let documents = (*model.documents).clone();
+            let (again, changed) = Model::load(model.revision, documents, Keys::new(), model.records(), 10);
+            prop_assert_eq!(changed, Vec::<AgentId>::new());
+            prop_assert_eq!(again.hosts(None), model.hosts(None));
+        }
+    }
 }

@@ -80,7 +80,7 @@ impl Agents {
                 Ok(ConfigReply::Refused { reason })
             }
             Ok(seen) => {
-                if !seen.changed {
+                if !seen.unsaved {
                     self.pending.host(agent);
                 } else if !self.pending.durable(agent).await {
                     let message = "this replica stops: ask again";

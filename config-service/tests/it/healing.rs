@@ -254,3 +254,16 @@ async fn g2_what_was_answered_survives_kill_9_of_the_service() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_stops_in_order_while_the_broker_is_away() {
+    let mut nats = NatsServer::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let args = ["--nats-url", &nats.url(), "--data", data.path().to_str().unwrap()];
+    let mut program = Program::start("dogwatch-config-service", &args);
+    program.wait_for("started", LIMIT).await;
+    nats.kill();
+    program.wait_for("lost the broker", LIMIT).await;
+    program.signal(15);
+    assert!(program.ended(Duration::from_secs(10)).await.success(), "{}", program.stderr());
+}

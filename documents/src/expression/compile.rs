@@ -119,13 +119,14 @@ fn parse(text: &str, variables: &'static [&'static str]) -> Result<Program, Expr
     let program = ENV.compile(text).map_err(|errors| {
         let first = errors.errors.into_iter().min_by_key(|error| error.pos);
         let (line, column) = first.as_ref().map_or((1, 1), |error| error.pos);
-        let reason =
-            first.map_or_else(String::new, |error| short(error.msg.lines().next().unwrap_or_default()));
+        let reason = first.map_or_else(String::new, |error| syntax(&error.msg));
         let position = |n: isize| u64::try_from(n).unwrap_or(1).max(1);
         ExpressionError {
             line: position(line),
             column: position(column),
-            message: format!("this is not an expression: {reason}"),
+            message: format!(
+                "this is not an expression: {reason}; write it like value > 90 && status != \"ok\""
+            ),
         }
     })?;
     let mut check = Check { variables, bound: Vec::new(), program: None };
@@ -142,6 +143,21 @@ fn parse(text: &str, variables: &'static [&'static str]) -> Result<Program, Expr
     }
     floats(&mut found.tree);
     Ok(found)
+}
+
+/// The parser's words without its grammar.
+fn syntax(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("Syntax error: ").unwrap_or(line);
+    let line = line.split(" expecting ").next().unwrap_or(line);
+    let words = [
+        ("token recognition error at:", "unexpected"),
+        ("mismatched input", "unexpected"),
+        ("extraneous input", "unexpected"),
+        ("no viable alternative at input", "unexpected"),
+        ("'<EOF>'", "end"),
+    ];
+    short(&words.iter().fold(line.to_owned(), |line, (from, to)| line.replace(from, to)))
 }
 
 /// Walks the tree: names that exist, functions that exist, bounded depth and cost.

@@ -1,4 +1,7 @@
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use testkit::{NatsServer, Program, eventually, program};
 
@@ -41,9 +44,11 @@ async fn g1_g2_kill_between_write_and_ack_stores_each_result_once() {
             died_after_write += 1;
         } else {
             program.wait_for("started", LIMIT).await;
-            let moment = Duration::from_micros(rand(round) % 150_000);
-            // Not a wait for something: the moment of the kill is what varies.
-            tokio::time::sleep(moment).await;
+            let moment = Instant::now() + Duration::from_micros(rand(round) % 150_000);
+            eventually("a random moment has come", LIMIT, || async move {
+                if Instant::now() >= moment { Ok(()) } else { Err("not yet") }
+            })
+            .await;
             program.kill();
         }
     }

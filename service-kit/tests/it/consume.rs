@@ -263,32 +263,3 @@ async fn a_repeat_inside_the_window_is_stored_once() {
     let mut names = ctx.jetstream().stream_names();
     assert_eq!(names.next().await.unwrap().unwrap(), "RESULTS");
 }
-
-#[tokio::test]
-async fn g2_a_work_queue_offers_again_at_once_what_a_killed_process_had_in_hand() {
-    let server = NatsServer::start().await;
-    let patient = ConsumerSpec { stream: stream::NOTIFY, ack_wait: SOON * 10, ..spec() };
-    let first = context(&server).await;
-    streams::ensure_stream(&first.jetstream(), &stream::NOTIFY).await.unwrap();
-    let subject = "dogwatch.v1.notify.ops".to_owned();
-    publish::publish(&first.jetstream(), subject, "1", Default::default(), "1".into()).await.unwrap();
-    let (told, mut had) = tokio::sync::mpsc::unbounded_channel();
-    let hold = move |_| {
-        told.send(()).ok();
-        std::future::pending::<Verdict>()
-    };
-    consume::each(&first, patient.clone(), 4, hold).await.unwrap();
-    had.recv().await.unwrap();
-    first.tasks.finish(Duration::ZERO).await.unwrap_err();
-
-    let second = context(&server).await;
-    consume::each(&second, patient, 4, |_| async { Verdict::Done }).await.unwrap();
-    eventually("the queue is empty", SOON, || async {
-        let stream = second.jetstream().get_stream("NOTIFY").await.map_err(|error| error.to_string())?;
-        match stream.cached_info().state.messages {
-            0 => Ok(()),
-            left => Err(format!("{left} left")),
-        }
-    })
-    .await;
-}

@@ -5,6 +5,7 @@
 mod connect;
 mod consume;
 mod respond;
+mod work_queue;
 
 use std::time::Duration;
 

@@ -1,0 +1,315 @@
+//! Which result to publish next, what to send again, and when to ask ingest how far it is (G1).
+//!
+//! ```text
+//!   spool ──next──▶ in flight ──PubAck──▶ confirmed ──watermark of ingest──▶ stored (the spool forgets it)
+//!             ▲          │ failed              │ asked, and ingest does not have it
+//!             └──────────┴─────────────────────┘
+//! ```
+//!
+//! Each result is published once and confirmed by the broker. It is sent again only when its publishing failed, or
+//! when ingest was asked and said that it does not have it: after a reconnect (the broker may have lost what it
+//! confirmed), or when the watermark stood still for [`STALE_MS`]. Without an answer nothing is repeated; an ingest
+//! that is catching up moves its watermark and is left in peace.
+//!
+//! Times are milliseconds on a clock that never goes back; numbers are sequence numbers of one epoch.
+
+use std::collections::BTreeSet;
+
+/// How long the watermark may stand still below what was confirmed, before ingest is asked. Doubles up to
+/// [`STALE_MAX_MS`] while asking does not help.
+pub const STALE_MS: u64 = 15_000;
+pub const STALE_MAX_MS: u64 = 60_000;
+
+#[derive(Debug)]
+pub struct Delivery {
+    window: usize,
+    next: u64,
+    in_flight: BTreeSet<u64>,
+    /// Highest that the broker confirmed.
+    confirmed: u64,
+    /// Everything up to here is stored by ingest.
+    stored: u64,
+    /// What is sent up to here was confirmed before.
+    resend_to: u64,
+    connected: bool,
+    /// Nothing is published before then, after a failure.
+    hold_until: u64,
+    asking: bool,
+    /// The broker is another since ingest last answered: it may have lost what it confirmed.
+    unsure: bool,
+    /// When to ask, if something is confirmed and not stored, or the broker is another.
+    ask_at: u64,
+    patience: u64,
+    stored_when_asked: u64,
+}
+
+/// One result to publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Send {
+    pub seq: u64,
+    /// It was confirmed before.
+    pub again: bool,
+}
+
+impl Delivery {
+    /// Begin with `first`; at most `window` are in flight at once.
+    #[must_use]
+    pub fn new(first: u64, window: usize) -> Self {
+        Self {
+            window,
+            next: first,
+            in_flight: BTreeSet::new(),
+            confirmed: 0,
+            stored: 0,
+            resend_to: 0,
+            connected: false,
+            hold_until: 0,
+            asking: false,
+            unsure: true,
+            ask_at: 0,
+            patience: STALE_MS,
+            stored_when_asked: 0,
+        }
+    }
+
+    pub fn connected(&mut self, now: u64) {
+        self.connected = true;
+        self.unsure = true;
+        self.ask_at = now;
+        self.patience = STALE_MS;
+        self.hold_until = now;
+    }
+
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+    }
+
+    /// Where to read on, and how many may be published now.
+    #[must_use]
+    pub fn wants(&self, now: u64) -> (u64, usize) {
+        // What ingest lacks goes out before what is new, so the answer is waited for.
+        let first_answer_due = self.unsure && (self.asking || self.should_ask(now));
+        let open = self.connected && !first_answer_due && now >= self.hold_until;
+        let room = self.window.saturating_sub(self.in_flight.len());
+        // Reading in small pieces would cost more than the few that could go out at once.
+        (self.next, if open && room * 4 >= self.window { room } else { 0 })
+    }
+
+    /// `seq`, read from the spool, is about to be published. `None`: it is in flight already.
+    pub fn send(&mut self, seq: u64) -> Option<Send> {
+        self.next = seq + 1;
+        self.in_flight.insert(seq).then_some(Send { seq, again: seq <= self.resend_to })
+    }
+
+    /// The broker stored `seq`.
+    pub fn confirm(&mut self, now: u64, seq: u64) {
+        self.in_flight.remove(&seq);
+        if self.confirmed <= self.stored {
+            self.ask_at = self.ask_at.max(now + STALE_MS);
+        }
+        self.confirmed = self.confirmed.max(seq);
+    }
+
+    /// `seq` was not confirmed; publish it, and what follows, again after `delay` ms.
+    pub fn fail(&mut self, now: u64, seq: u64, delay: u64) {
+        self.in_flight.remove(&seq);
+        self.next = self.next.min(seq).max(self.stored + 1);
+        self.hold_until = self.hold_until.max(now + delay);
+    }
+
+    /// Ingest has everything up to `seq`.
+    pub fn stored(&mut self, now: u64, seq: u64) {
+        if seq > self.stored {
+            self.stored = seq;
+            self.next = self.next.max(seq + 1);
+            self.patience = STALE_MS;
+            if !self.unsure {
+                self.ask_at = now + self.patience;
+            }
+        }
+    }
+
+    /// Whether to ask ingest now. Call [`Self::ask`] when doing so.
+    #[must_use]
+    pub fn should_ask(&self, now: u64) -> bool {
+        let waiting = self.unsure || self.confirmed > self.stored;
+        self.connected && !self.asking && waiting && now >= self.ask_at
+    }
+
+    pub fn ask(&mut self) {
+        self.asking = true;
+        self.stored_when_asked = self.stored;
+    }
+
+    /// Ingest answered with its watermark, or not at all. Returns how many may have to be sent again.
+    pub fn answered(&mut self, now: u64, watermark: Option<u64>) -> u64 {
+        self.asking = false;
+        let (mut resend, mut helped) = (0, false);
+        if let Some(watermark) = watermark {
+            self.stored(now, watermark);
+            let moved = self.stored > self.stored_when_asked;
+            helped = self.unsure || moved || self.confirmed <= self.stored;
+            if self.confirmed > self.stored && (self.unsure || !moved) {
+                self.next = self.stored + 1;
+                self.resend_to = self.confirmed;
+                resend = self.confirmed - self.stored;
+            }
+            self.unsure = false;
+        }
+        self.ask_at = now + self.patience;
+        self.patience = if helped { STALE_MS } else { (self.patience * 2).min(STALE_MAX_MS) };
+        resend
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Publish what is wanted of `1..=last`.
+    fn publish(delivery: &mut Delivery, now: u64, last: u64) -> Vec<Send> {
+        let (next, room) = delivery.wants(now);
+        (next..=last).take(room).filter_map(|seq| delivery.send(seq)).collect()
+    }
+
+    fn seqs(sent: &[Send]) -> Vec<u64> {
+        sent.iter().map(|send| send.seq).collect()
+    }
+
+    fn connect(now: u64, watermark: Option<u64>) -> Delivery {
+        let mut delivery = Delivery::new(1, 4);
+        delivery.connected(now);
+        assert_eq!(delivery.wants(now).1, 0, "ingest is asked first");
+        delivery.ask();
+        delivery.answered(now, watermark);
+        delivery
+    }
+
+    #[test]
+    fn g1_results_go_out_in_order_within_the_window() {
+        let mut delivery = connect(0, Some(0));
+        assert_eq!(seqs(&publish(&mut delivery, 0, 9)), [1, 2, 3, 4]);
+        assert_eq!(delivery.wants(0).1, 0);
+        delivery.confirm(0, 2);
+        assert_eq!(seqs(&publish(&mut delivery, 0, 9)), [5]);
+    }
+
+    #[test]
+    fn g1_what_failed_is_sent_again_in_order_after_the_delay() {
+        let mut delivery = connect(0, Some(0));
+        publish(&mut delivery, 0, 4);
+        delivery.fail(0, 2, 100);
+        delivery.fail(0, 3, 100);
+        delivery.confirm(0, 1);
+        assert_eq!(delivery.wants(99).1, 0);
+        let sent = publish(&mut delivery, 100, 5);
+        assert_eq!(seqs(&sent), [2, 3], "4 is still in flight");
+        assert_eq!(seqs(&publish(&mut delivery, 100, 5)), [5]);
+        assert!(sent.iter().all(|send| !send.again), "none of them was confirmed");
+    }
+
+    #[test]
+    fn without_ingest_a_result_is_published_once() {
+        let mut delivery = connect(0, None);
+        assert_eq!(seqs(&publish(&mut delivery, 0, 2)), [1, 2]);
+        delivery.confirm(1, 1);
+        delivery.confirm(1, 2);
+        let mut asked = 0;
+        for now in 0..600_000 {
+            if delivery.should_ask(now) {
+                delivery.ask();
+                delivery.answered(now, None);
+                asked += 1;
+            }
+            assert_eq!(publish(&mut delivery, now, 2), []);
+        }
+        assert!((10..=12).contains(&asked), "{asked}: with back-off");
+    }
+
+    #[test]
+    fn g1_a_wiped_broker_gets_what_ingest_lacks_marked_as_sent_again() {
+        let mut delivery = connect(0, Some(0));
+        publish(&mut delivery, 0, 3);
+        (1..=3).for_each(|seq| delivery.confirm(0, seq));
+        delivery.stored(5, 1);
+        delivery.disconnected();
+        assert_eq!(delivery.wants(6).1, 0);
+        delivery.connected(7);
+        delivery.ask();
+        assert_eq!(delivery.answered(8, Some(1)), 2);
+        let sent = publish(&mut delivery, 8, 4);
+        assert_eq!(sent, [(2, true), (3, true), (4, false)].map(|(seq, again)| Send { seq, again }));
+    }
+
+    #[test]
+    fn g1_a_watermark_that_stands_still_is_asked_for_and_then_trusted() {
+        let mut delivery = connect(0, Some(0));
+        publish(&mut delivery, 0, 2);
+        delivery.confirm(0, 1);
+        delivery.confirm(0, 2);
+        assert!(!delivery.should_ask(STALE_MS - 1));
+        assert!(delivery.should_ask(STALE_MS));
+        delivery.ask();
+        assert_eq!(delivery.answered(STALE_MS, Some(1)), 0, "it moved: ingest is catching up");
+        let later = 2 * STALE_MS;
+        assert!(delivery.should_ask(later));
+        delivery.ask();
+        assert_eq!(delivery.answered(later, Some(1)), 1);
+        assert_eq!(publish(&mut delivery, later, 2), [Send { seq: 2, again: true }]);
+    }
+
+    proptest! {
+        /// Whatever fails and in whatever order: once everything works, everything is confirmed and then stored.
+        #[test]
+        fn g1_in_the_end_everything_is_stored(
+            events in proptest::collection::vec((0_u8..6, any::<u16>()), 0..300), last in 1_u64..60,
+        ) {
+            let mut delivery = Delivery::new(1, 8);
+            let (mut now, mut flying) = (0, Vec::<u64>::new());
+            let (mut broker, mut ingest) = (BTreeSet::<u64>::new(), 0_u64);
+            let step = |delivery: &mut Delivery, now: u64, flying: &mut Vec<u64>| {
+                if delivery.should_ask(now) { delivery.ask(); return true; }
+                flying.extend(publish(delivery, now, last).iter().map(|send| send.seq));
+                assert!(flying.len() <= 8);
+                false
+            };
+            for (event, random) in events {
+                now += u64::from(random) % 7_000;
+                let pick = usize::from(random) % flying.len().max(1);
+                match event {
+                    0 => delivery.connected(now),
+                    1 => delivery.disconnected(),
+                    2 if !flying.is_empty() => {
+                        let seq = flying.remove(pick);
+                        broker.insert(seq);
+                        delivery.confirm(now, seq);
+                    }
+                    3 if !flying.is_empty() => delivery.fail(now, flying.remove(pick), 50),
+                    // The broker loses everything, and says so by a lost connection.
+                    4 => { broker.clear(); delivery.disconnected(); }
+                    _ => if broker.contains(&(ingest + 1)) {
+                        ingest += 1;
+                        delivery.stored(now, ingest);
+                    },
+                }
+                if step(&mut delivery, now, &mut flying) {
+                    delivery.answered(now, (random % 2 == 0).then_some(ingest));
+                }
+            }
+            delivery.connected(now);
+            for _ in 0..2_000 {
+                now += 500;
+                if step(&mut delivery, now, &mut flying) { delivery.answered(now, Some(ingest)); }
+                for seq in flying.drain(..) {
+                    broker.insert(seq);
+                    delivery.confirm(now, seq);
+                }
+                while broker.contains(&(ingest + 1)) { ingest += 1; }
+                delivery.stored(now, ingest);
+            }
+            prop_assert_eq!(ingest, last);
+        }
+    }
+}

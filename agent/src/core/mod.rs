@@ -1,0 +1,9 @@
+//! What the agent decides. No clock, no I/O, no async: `now` is an argument.
+
+pub mod builtin;
+pub mod check;
+pub mod delivery;
+pub mod facts;
+pub mod output;
+pub mod perfdata;
+pub mod schedule;

@@ -1,0 +1,194 @@
+//! When each check runs. Pure: it answers "what is due at `now`" and "when to look next"; the caller sleeps and runs.
+//!
+//! Times are milliseconds on one clock that never goes back. Each check has a fixed phase, made from the names of agent
+//! and check: it runs whenever `now mod every` comes to that phase, so it does not drift and hosts do not run in step.
+//! Only the first run is sooner, within `min(every, 2 s)`, so that a newcomer sees results at once.
+//!
+//! A check never overlaps with itself: a run that is due while the one before is under way is left out and counted.
+//! After a jump of the clock (a suspended host) there is one run, not a burst.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::CheckName;
+
+/// The first run of a check comes within this time, in milliseconds.
+const FIRST_WITHIN_MS: u64 = 2_000;
+
+#[derive(Debug, Default)]
+pub struct Schedule {
+    entries: BTreeMap<CheckName, Entry>,
+    /// Apart from the entries, since a check that was removed may still be ending when it is added again.
+    running: BTreeSet<CheckName>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    every: u64,
+    seed: u64,
+    due: u64,
+    /// It has not run yet: its first run waits for an overlapping one to end instead of being left out.
+    first: bool,
+}
+
+/// What is to be done now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// To be started; each stays running until [`Schedule::finished`].
+    pub run: Vec<CheckName>,
+    /// Runs left out since the one before was still under way.
+    pub skipped: u64,
+}
+
+impl Schedule {
+    /// Add a check, or begin anew with one that changed. `every` is at least 1 ms; `seed` gives the phase.
+    pub fn add(&mut self, now: u64, name: CheckName, every: u64, seed: u64) {
+        let every = every.max(1);
+        let due = now.saturating_add(seed % every.min(FIRST_WITHIN_MS));
+        self.entries.insert(name, Entry { every, seed, due, first: true });
+    }
+
+    pub fn remove(&mut self, name: &CheckName) {
+        self.entries.remove(name);
+    }
+
+    /// What is due at `now`. Ask again at [`Self::next_wake`], and after every other call.
+    pub fn due(&mut self, now: u64) -> Due {
+        let mut due = Due::default();
+        for (name, entry) in &mut self.entries {
+            if entry.due > now {
+                continue;
+            }
+            if self.running.contains(name) {
+                if !entry.first {
+                    due.skipped += 1 + (now - entry.due) / entry.every;
+                    entry.due = entry.next_after(now);
+                }
+                continue;
+            }
+            entry.first = false;
+            entry.due = entry.next_after(now);
+            self.running.insert(name.clone());
+            due.run.push(name.clone());
+        }
+        due
+    }
+
+    /// The run of `name` is over.
+    pub fn finished(&mut self, name: &CheckName) {
+        self.running.remove(name);
+    }
+
+    /// When something is due next; `None` when nothing is, before the schedule changes or a run ends.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<u64> {
+        let waits = |name: &CheckName, entry: &Entry| entry.first && self.running.contains(name);
+        self.entries.iter().filter(|(name, entry)| !waits(name, entry)).map(|(_, entry)| entry.due).min()
+    }
+}
+
+impl Entry {
+    /// The first moment after `now` at which the check's phase comes round.
+    fn next_after(&self, now: u64) -> u64 {
+        let phase = self.seed % self.every;
+        let into = (now % self.every + self.every - phase) % self.every;
+        now.saturating_add(self.every - into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(index: usize) -> CheckName {
+        CheckName::new(&format!("check-{index}")).unwrap()
+    }
+
+    #[test]
+    fn a_check_runs_soon_and_then_on_its_phase() {
+        let mut schedule = Schedule::default();
+        schedule.add(1_000_000, name(0), 60_000, 12_345);
+        assert_eq!(schedule.next_wake(), Some(1_000_345));
+        assert_eq!(schedule.due(1_000_345).run, [name(0)]);
+        schedule.finished(&name(0));
+        assert_eq!(schedule.next_wake(), Some(1_032_345), "16 · 60 s + 72.345 s");
+        assert_eq!(schedule.due(1_032_344), Due::default());
+        assert_eq!(schedule.due(1_032_400).run, [name(0)], "late");
+        schedule.finished(&name(0));
+        assert_eq!(schedule.next_wake(), Some(1_092_345), "and yet no drift");
+    }
+
+    #[test]
+    fn a_check_does_not_overlap_with_itself() {
+        let mut schedule = Schedule::default();
+        schedule.add(0, name(0), 1_000, 0);
+        assert_eq!(schedule.due(0).run, [name(0)]);
+        assert_eq!(schedule.due(3_500), Due { run: vec![], skipped: 3 });
+        schedule.finished(&name(0));
+        assert_eq!(schedule.due(3_900), Due::default());
+        assert_eq!(schedule.due(4_000).run, [name(0)]);
+    }
+
+    #[test]
+    fn a_changed_check_waits_for_its_old_run_and_then_runs_at_once() {
+        let mut schedule = Schedule::default();
+        schedule.add(0, name(0), 3_600_000, 0);
+        assert_eq!(schedule.due(0).run, [name(0)]);
+        schedule.remove(&name(0));
+        schedule.add(10, name(0), 3_600_000, 0);
+        assert_eq!((schedule.due(500), schedule.next_wake()), (Due::default(), None));
+        schedule.finished(&name(0));
+        assert_eq!(schedule.due(501).run, [name(0)]);
+    }
+
+    #[test]
+    fn a_suspended_host_catches_up_with_one_run() {
+        let mut schedule = Schedule::default();
+        schedule.add(0, name(0), 1_000, 7);
+        for now in [1_000, 86_400_000] {
+            assert_eq!(schedule.due(now).run, [name(0)]);
+            schedule.finished(&name(0));
+            assert_eq!(schedule.due(now), Due::default());
+        }
+    }
+
+    proptest! {
+        /// Whatever the steps: no overlap, at most one run per slot, never woken for the past, first run soon.
+        #[test]
+        fn runs_keep_to_the_rules(
+            checks in proptest::collection::vec((1_u64..100_000, any::<u64>()), 1..8),
+            steps in proptest::collection::vec((0_u64..50_000, any::<bool>()), 1..200),
+        ) {
+            let mut schedule = Schedule::default();
+            let start = 1_795_000_000_000;
+            for (index, (every, seed)) in checks.iter().enumerate() {
+                schedule.add(start, name(index), *every, *seed);
+            }
+            let first = schedule.next_wake().unwrap();
+            prop_assert!(first <= start + FIRST_WITHIN_MS.min(checks.iter().map(|c| c.0).max().unwrap()));
+            let mut now = start;
+            let mut running = BTreeSet::new();
+            let mut last_slot = BTreeMap::new();
+            for (step, end) in steps {
+                now += step;
+                if end {
+                    for name in std::mem::take(&mut running) {
+                        schedule.finished(&name);
+                    }
+                }
+                for due in schedule.due(now).run {
+                    prop_assert!(running.insert(due.clone()), "{due} overlaps");
+                    let index: usize = due.as_str().trim_start_matches("check-").parse().unwrap();
+                    let (every, seed) = checks[index];
+                    // Slots are counted from the phase; only the first run may share one with its successor.
+                    let slot = (now + every - seed % every) / every;
+                    let runs = last_slot.entry(due).or_insert((slot, 0));
+                    if runs.0 == slot { runs.1 += 1 } else { *runs = (slot, 1) }
+                    prop_assert!(runs.1 <= 2);
+                }
+                prop_assert!(schedule.next_wake().is_none_or(|wake| wake > now));
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What others tell the agent.
+
+pub mod config;
+pub mod link;

@@ -1,0 +1,220 @@
+//! Running the checks: the schedule says when, the prober how, and the result goes to the spool.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use protocol::{AgentId, CheckName, CheckResult, Origin, VERSION};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{Id, JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    core::{
+        check::{Check, Plan, phase_seed},
+        output::Finding,
+        schedule::Schedule,
+    },
+    metrics::Metrics,
+    outbound::probe::{Prober, Ran},
+    store::results::Results,
+};
+
+/// Milliseconds since 1970 as they were at the start, and from then on by a clock that does not jump.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    wall_ms: u64,
+    started: Instant,
+}
+
+impl Clock {
+    #[must_use]
+    pub fn start() -> Self {
+        Self { wall_ms: service_kit::now_ms(), started: Instant::now() }
+    }
+
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.wall_ms.saturating_add(protocol::duration::millis(self.started.elapsed()))
+    }
+}
+
+/// What runs the checks, until it is told to stop.
+pub struct Checks {
+    agent: AgentId,
+    clock: Clock,
+    results: Results,
+    metrics: Metrics,
+    permits: Arc<Semaphore>,
+    prober: Prober,
+    plan: Arc<Plan>,
+    schedule: Schedule,
+    runs: JoinSet<()>,
+    names: HashMap<Id, CheckName>,
+    cancels: BTreeMap<CheckName, CancellationToken>,
+}
+
+impl Checks {
+    #[must_use]
+    pub fn new(agent: AgentId, clock: Clock, results: Results, metrics: Metrics, concurrency: usize) -> Self {
+        Self {
+            agent,
+            clock,
+            results,
+            metrics,
+            permits: Arc::new(Semaphore::new(concurrency)),
+            prober: Prober::default(),
+            plan: Arc::default(),
+            schedule: Schedule::default(),
+            runs: JoinSet::new(),
+            names: HashMap::new(),
+            cancels: BTreeMap::new(),
+        }
+    }
+
+    /// Run the checks of `plan` until `stop`; then end what is under way, without results.
+    ///
+    /// # Errors
+    /// Never; the signature is that of a task.
+    pub async fn run(
+        mut self,
+        mut plan: watch::Receiver<Arc<Plan>>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let first = plan.borrow_and_update().clone();
+        self.follow(first);
+        while !stop.is_cancelled() {
+            let due = self.schedule.due(self.clock.now());
+            self.metrics.checks_skipped.inc_by(due.skipped);
+            for name in due.run {
+                self.start(&name);
+            }
+            let wake = self.schedule.next_wake().map(|at| at.saturating_sub(self.clock.now()));
+            let wake = Duration::from_millis(wake.unwrap_or(3_600_000));
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(wake) => {}
+                Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
+                changed = plan.changed() => match changed {
+                    Ok(()) => {
+                        let next = plan.borrow_and_update().clone();
+                        self.follow(next);
+                    }
+                    // Whoever gives the plan has stopped, and so will we.
+                    Err(_) => stop.cancelled().await,
+                },
+            }
+        }
+        self.cancels.values().for_each(CancellationToken::cancel);
+        while self.runs.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Checks that did not change keep their place in the schedule.
+    fn follow(&mut self, plan: Arc<Plan>) {
+        let now = self.clock.now();
+        for name in self.plan.checks.keys().filter(|name| !plan.checks.contains_key(*name)) {
+            self.schedule.remove(name);
+            self.cancels.get(name).inspect(|cancel| cancel.cancel());
+        }
+        for (name, check) in &plan.checks {
+            if self.plan.checks.get(name) != Some(check) {
+                self.cancels.get(name).inspect(|cancel| cancel.cancel());
+                self.schedule.add(now, name.clone(), check.every_ms, phase_seed(&self.agent, name));
+            }
+        }
+        self.plan = plan;
+    }
+
+    fn start(&mut self, name: &CheckName) {
+        let Some(check) = self.plan.checks.get(name).cloned() else {
+            self.schedule.finished(name);
+            return;
+        };
+        let cancel = CancellationToken::new();
+        let run = Run {
+            agent: self.agent.clone(),
+            revision: self.plan.revision,
+            check,
+            cancel: cancel.clone(),
+            permits: Arc::clone(&self.permits),
+            prober: self.prober.clone(),
+            results: self.results.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock,
+        };
+        let id = self.runs.spawn(run.run()).id();
+        self.names.insert(id, name.clone());
+        self.cancels.insert(name.clone(), cancel);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!(%error, "a check failed inside the agent");
+                error.id()
+            }
+        };
+        if let Some(name) = self.names.remove(&id) {
+            self.schedule.finished(&name);
+            self.cancels.remove(&name);
+        }
+    }
+}
+
+/// One run of one check.
+struct Run {
+    agent: AgentId,
+    revision: u64,
+    check: Arc<Check>,
+    cancel: CancellationToken,
+    permits: Arc<Semaphore>,
+    prober: Prober,
+    results: Results,
+    metrics: Metrics,
+    clock: Clock,
+}
+
+impl Run {
+    async fn run(self) {
+        let permit = tokio::select! {
+            permit = self.permits.acquire() => permit,
+            () = self.cancel.cancelled() => return,
+        };
+        let (at_ms, started) = (service_kit::now_ms(), Instant::now());
+        let Some(Ran { finding, timed_out }) = self.prober.run(&self.check, &self.cancel).await else {
+            return;
+        };
+        drop(permit);
+        if timed_out {
+            self.metrics.checks_timed_out.inc();
+        }
+        self.metrics.results.inc();
+        let Finding { status, value, unit, metrics, output, exit_code } = finding;
+        let result = CheckResult {
+            v: VERSION,
+            agent: self.agent,
+            check: self.check.name.clone(),
+            epoch: 0,
+            seq: 0,
+            at_ms,
+            status,
+            value,
+            unit,
+            metrics,
+            output,
+            exit_code,
+            duration_ms: protocol::duration::millis(started.elapsed()),
+            revision: self.revision,
+            origin: Origin::Agent,
+            replayed: false,
+            id: None,
+        };
+        self.results.add(self.clock.now(), result).await;
+    }
+}

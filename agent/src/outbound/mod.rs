@@ -1,0 +1,5 @@
+//! What the agent does to the world: it runs checks and publishes their results.
+
+pub mod checks;
+pub mod probe;
+pub mod sender;

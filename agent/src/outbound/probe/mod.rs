@@ -1,0 +1,66 @@
+//! Looking at the host: commands, built-in readings, facts.
+
+pub mod builtin;
+pub mod command;
+pub mod facts;
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::core::{
+    builtin as judging,
+    check::{Check, Work},
+    output::{self, Finding},
+};
+
+/// A run that came to its end.
+#[derive(Debug)]
+pub struct Ran {
+    pub finding: Finding,
+    pub timed_out: bool,
+}
+
+/// Runs checks. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Prober {
+    builtins: builtin::Builtins,
+}
+
+impl Prober {
+    /// Run `check` once. `None` when it was cancelled; what it had started is gone then.
+    pub async fn run(&self, check: &Check, cancel: &CancellationToken) -> Option<Ran> {
+        let timeout = Duration::from_millis(check.timeout_ms);
+        let timed_out = || {
+            let after = protocol::duration::format(timeout);
+            Ran { finding: Finding::unknown(format!("timed out after {after}")), timed_out: true }
+        };
+        let finding = match &check.work {
+            Work::Impossible(reason) => Finding::unknown(reason.clone()),
+            Work::Builtin(builtin) => {
+                let reading = tokio::select! {
+                    reading = tokio::time::timeout(timeout, self.builtins.read(*builtin)) => reading,
+                    () = cancel.cancelled() => return None,
+                };
+                match reading {
+                    Ok(Ok(reading)) => judging::judge(check, &reading),
+                    Ok(Err(reason)) => Finding::unknown(reason),
+                    Err(_) => return Some(timed_out()),
+                }
+            }
+            Work::Command(command) => match command::run(command, timeout, cancel).await {
+                Ok(command::Outcome::Ended(printed)) => output::understand(check, &printed),
+                Ok(command::Outcome::TimedOut(said)) => {
+                    let mut ran = timed_out();
+                    if !said.is_empty() {
+                        ran.finding.output = format!("{}: {said}", ran.finding.output);
+                    }
+                    return Some(ran);
+                }
+                Ok(command::Outcome::Cancelled) => return None,
+                Err(error) => Finding::unknown(format!("the command could not be started: {error}")),
+            },
+        };
+        Some(Ran { finding, timed_out: false })
+    }
+}

@@ -1,0 +1,70 @@
+//! Putting the agent together.
+
+use protocol::CheckName;
+use service_kit::{Context, files::DataFolder};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    core::check::phase_seed,
+    inbound::{config::Follower, link},
+    metrics::Metrics,
+    outbound::{
+        checks::{Checks, Clock},
+        sender::Sender,
+    },
+    settings::Settings,
+    store::{results::Results, spool::Limits},
+};
+
+/// Start the agent. It needs no broker: it begins with the last good configuration and its spool (G7).
+///
+/// When the service stops, running checks are ended without a result, what is spooled is sent for a short time, and
+/// the spool is synced.
+///
+/// # Errors
+/// When the state folder cannot be used, or no id can be made for this host.
+pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
+    let agent = settings.id()?;
+    let (path, metrics, clock) = (settings.state.clone(), Metrics::register(&ctx), Clock::start());
+    let limits = Limits { max_bytes: settings.spool_max_bytes, max_age: settings.spool_max_age };
+    let (folder, results) = {
+        let (metrics, now) = (metrics.clone(), clock.now());
+        tokio::task::spawn_blocking(move || {
+            let folder = DataFolder::open(&path)?;
+            let results = Results::open(&folder.path().join("spool"), limits, now, metrics)?;
+            anyhow::Ok((folder, results))
+        })
+        .await??
+    };
+    tracing::info!(%agent, state = %settings.state.display(), "this agent");
+
+    let link = link::follow(&ctx);
+    let seed = CheckName::new("configuration").map_or(0, |name| phase_seed(&agent, &name));
+    let follower = Follower {
+        ctx: ctx.clone(),
+        agent: agent.clone(),
+        folder: folder.path().to_owned(),
+        labels: settings.labels(),
+        poll: settings.poll,
+        seed,
+        metrics: metrics.clone(),
+    };
+    let plan = follower.start(link.clone());
+
+    // The sender goes on until the checks have added their last result.
+    let (stop, quiet) = (ctx.tasks.token(), CancellationToken::new());
+    let concurrency = usize::from(settings.concurrency);
+    let checks = Checks::new(agent.clone(), clock, results.clone(), metrics.clone(), concurrency);
+    let no_more = quiet.clone().drop_guard();
+    ctx.tasks.spawn("checks", async move {
+        let _no_more = no_more;
+        checks.run(plan, stop).await
+    });
+    let sender = Sender { ctx: ctx.clone(), agent, clock, results, metrics };
+    ctx.tasks.spawn("sender", async move {
+        // The folder is this process's until the last write.
+        let _folder = folder;
+        sender.run(link, quiet).await
+    });
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! The last good configuration, so that an agent that starts without a broker knows what to run (G7).
+
+use std::{io, path::Path};
+
+use service_kit::files::write_private;
+
+use crate::core::check::WireConfig;
+
+const FILE: &str = "config.json";
+
+/// # Errors
+/// As the file system says; the configuration before stays.
+pub fn save(folder: &Path, config: &WireConfig) -> io::Result<()> {
+    write_private(&folder.join(FILE), &serde_json::to_vec(config)?)
+}
+
+/// The configuration that was saved last; `None` when there is none.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub fn load(folder: &Path) -> io::Result<Option<WireConfig>> {
+    match std::fs::read(folder.join(FILE)) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g7_what_was_saved_is_loaded_and_damage_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(load(folder.path()).unwrap(), None);
+        let config = WireConfig { revision: 7, etag: "e".into(), checks: vec![serde_json::json!({"a": 1})] };
+        save(folder.path(), &config).unwrap();
+        assert_eq!(load(folder.path()).unwrap(), Some(config));
+        std::fs::write(folder.path().join(FILE), "{").unwrap();
+        assert!(load(folder.path()).is_err());
+    }
+}

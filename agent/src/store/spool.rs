@@ -1,0 +1,470 @@
+//! Results on disk until they are stored elsewhere: append-only segment files, first in, first out.
+//!
+//! A segment `<index>.seg` holds records (see [`super::record`]) from the index in its name on. Indexes only grow. The
+//! wire knows a result by `epoch` and `seq = index − base`; both of them, epoch and base, are in the file `epoch`.
+//! There is always one active segment, so the next index is known even when nothing is left. Where the numbering
+//! cannot be trusted (no segment, no epoch file, or ingest knows numbers that were never given: a restored snapshot)
+//! a new epoch begins, and what is still here is numbered anew from 1: no number is ever used twice (G1).
+//!
+//! What survives: an appended record survives `kill -9`. It survives a power cut once it was synced, and
+//! [`Spool::read`] syncs first, so nothing leaves the host that is not on its disk. The sender reads within a fraction
+//! of a second after an append, so that a power cut costs the last of it at most, and those results nobody has seen.
+//!
+//! Limits: when the spool is full or a segment is too old, the oldest segment goes, whole, and what it held and nobody
+//! had stored is counted. A damaged part is cut out on opening and counted; records behind it are kept.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use protocol::duration::millis;
+use serde::{Deserialize, Serialize};
+use service_kit::files::{sync_folder, write_private};
+
+use super::record::{self, Parsed, Record};
+
+const EPOCH_FILE: &str = "epoch";
+const LARGEST_SEGMENT: u64 = 4 * 1024 * 1024;
+/// Read at once: more than any record.
+const CHUNK: usize = 2 * (record::HEADER + record::PAYLOAD);
+/// Most bytes of payload that one [`Spool::read`] returns, but for a single larger result.
+const READ_BYTES: usize = 2 * 1024 * 1024;
+/// An active segment of which everything is stored is replaced when it is larger than this.
+const TIDY_BYTES: u64 = 64 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    #[error("cannot {what} in the spool {path}: check that the disk has room and works")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("a result of {0} bytes is too large for the spool")]
+    TooLarge(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub max_bytes: u64,
+    pub max_age: Duration,
+}
+
+/// What opening had to repair.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repaired {
+    pub torn_bytes: u64,
+    pub new_epoch: bool,
+}
+
+/// Ingest says that it has stored numbers that were never given: this spool is an older copy of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RolledBack;
+
+#[derive(Debug)]
+pub struct Spool {
+    folder: PathBuf,
+    limits: Limits,
+    numbering: Numbering,
+    /// Oldest first; the last one is active and always there.
+    segments: VecDeque<Segment>,
+    active: File,
+    /// Index of the next record.
+    next: u64,
+    /// Everything up to this index is stored.
+    stored: u64,
+    /// The active segment may end in a part of a record that could not be removed.
+    broken: bool,
+    unsynced: bool,
+    cursor: Option<Cursor>,
+    dropped: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Numbering {
+    epoch: u64,
+    base: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    first: u64,
+    /// Index behind its last record.
+    end: u64,
+    bytes: u64,
+    newest_ms: u64,
+}
+
+/// Where the record `index` begins, so that reading on need not search.
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    segment: u64,
+    offset: u64,
+    index: u64,
+}
+
+impl Spool {
+    /// Open or create the spool in `folder`.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when the folder cannot be read or written.
+    pub fn open(folder: &Path, limits: Limits, now_ms: u64) -> Result<(Self, Repaired), SpoolError> {
+        let failed = |what| move |source| SpoolError::Io { what, path: folder.to_owned(), source };
+        fs::create_dir_all(folder).map_err(failed("make the folder"))?;
+        let mut repaired = Repaired::default();
+        let mut segments = VecDeque::<Segment>::new();
+        let mut next = 1;
+        for first in list(folder).map_err(failed("list segments"))? {
+            let (segment, scan) = scan(folder, first, next).map_err(failed("read a segment"))?;
+            repaired.torn_bytes += scan.torn_bytes;
+            next = segment.end + u64::from(scan.uncertain);
+            segments.push_back(segment);
+        }
+        let saved = read_numbering(folder).map_err(failed("read the epoch"))?;
+        let numbering = saved.filter(|saved| !segments.is_empty() && saved.base < next);
+        let active = match segments.back() {
+            Some(last) if last.end == next => {
+                open_segment(folder, last.first).map_err(failed("open a segment"))?
+            }
+            _ => {
+                segments.push_back(Segment { first: next, end: next, bytes: 0, newest_ms: now_ms });
+                open_segment(folder, next).map_err(failed("make a segment"))?
+            }
+        };
+        let mut spool = Self {
+            folder: folder.to_owned(),
+            limits,
+            numbering: numbering.unwrap_or(Numbering { epoch: saved.map_or(0, |s| s.epoch), base: 0 }),
+            segments,
+            active,
+            next,
+            stored: numbering.map_or(0, |numbering| numbering.base),
+            broken: false,
+            unsynced: true,
+            cursor: None,
+            dropped: 0,
+        };
+        if numbering.is_none() {
+            spool.new_epoch(now_ms)?;
+            repaired.new_epoch = true;
+        }
+        Ok((spool, repaired))
+    }
+
+    /// When the sequence began, in milliseconds since 1970.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.numbering.epoch
+    }
+
+    /// Lowest sequence number still here and not known to be stored, or the next one when there is none.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when the spool cannot be read.
+    pub fn oldest(&mut self) -> Result<u64, SpoolError> {
+        // Read, since damage may have made a hole anywhere.
+        let cursor = self.cursor;
+        let first = self.read(1, 1)?.first().map(|(seq, _)| *seq);
+        self.cursor = cursor;
+        Ok(first.unwrap_or_else(|| self.next_seq()))
+    }
+
+    /// The sequence number of the next result.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next - self.numbering.base
+    }
+
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// How many results the limits have dropped since the last call.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Number `payload` and keep it.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when it could not be written whole; then no number was used.
+    pub fn append(&mut self, now_ms: u64, payload: &[u8]) -> Result<u64, SpoolError> {
+        let record = Record { index: self.next, at_ms: now_ms, payload };
+        let bytes = record::encode(&record).ok_or(SpoolError::TooLarge(payload.len()))?;
+        let length = bytes.len() as u64;
+        self.make_room(now_ms, length)?;
+        let Some(active) = self.segments.back_mut() else { return Err(self.io("append")(no_segment())) };
+        if let Err(error) = self.active.write_all_at(&bytes, active.bytes) {
+            // What was written of it must not be taken for the front of the next record.
+            self.broken = self.active.set_len(active.bytes).is_err();
+            return Err(self.io("append a result")(error));
+        }
+        active.bytes += length;
+        active.end = self.next + 1;
+        active.newest_ms = active.newest_ms.max(now_ms);
+        self.next += 1;
+        self.unsynced = true;
+        Ok(record.index - self.numbering.base)
+    }
+
+    /// Make everything that was appended durable (`fdatasync`).
+    ///
+    /// # Errors
+    /// [`SpoolError`]; it stays to be synced.
+    pub fn sync(&mut self) -> Result<(), SpoolError> {
+        if self.unsynced {
+            self.active.sync_data().map_err(self.io("sync"))?;
+            sync_folder(&self.folder).map_err(self.io("sync"))?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// At most `count` results from the number `seq` on, or from the oldest; each with its number. Fewer when they are
+    /// large. Syncs first.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn read(&mut self, seq: u64, count: usize) -> Result<Vec<(u64, Vec<u8>)>, SpoolError> {
+        self.sync()?;
+        let mut index = self.numbering.base.saturating_add(seq).max(self.oldest_index());
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        while found.len() < count && bytes < READ_BYTES && index < self.next {
+            let Some(segment) = self.segments.iter().find(|segment| segment.end > index).copied() else {
+                break;
+            };
+            let before = found.len();
+            self.read_segment(segment, &mut index, (count, &mut bytes), &mut found)
+                .map_err(self.io("read results"))?;
+            if found.len() == before {
+                // Nothing readable is left in it (it was damaged after it was opened): go on behind it.
+                index = segment.end;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Everything up to the number `seq` is stored: it may go.
+    ///
+    /// # Errors
+    /// [`RolledBack`] when `seq` was never given; nothing changes then.
+    pub fn stored(&mut self, now_ms: u64, seq: u64) -> Result<(), RolledBack> {
+        let index = self.numbering.base.saturating_add(seq);
+        if index >= self.next {
+            return Err(RolledBack);
+        }
+        self.stored = self.stored.max(index);
+        let tidy = |active: &Segment| active.end <= self.stored + 1 && active.bytes > TIDY_BYTES;
+        if self.segments.back().is_some_and(tidy)
+            && let Err(error) = self.roll(now_ms)
+        {
+            tracing::debug!(error = service_kit::report(&error), "the spool could not be made smaller yet");
+        }
+        while self.segments.len() > 1
+            && self.segments.front().is_some_and(|first| first.end <= self.stored + 1)
+        {
+            self.drop_oldest();
+        }
+        Ok(())
+    }
+
+    /// Drop segments whose newest result is older than the limit.
+    pub fn expire(&mut self, now_ms: u64) {
+        let limit = millis(self.limits.max_age);
+        let old = |segment: &Segment| now_ms.saturating_sub(segment.newest_ms) > limit;
+        if self.segments.back().is_some_and(|active| active.bytes > 0 && old(active))
+            && self.roll(now_ms).is_err()
+        {
+            return;
+        }
+        while self.segments.len() > 1 && self.segments.front().is_some_and(old) {
+            self.drop_oldest();
+        }
+    }
+
+    /// Begin a new epoch: what is here and not known to be stored is numbered from 1.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; the numbering stays as it is then.
+    pub fn new_epoch(&mut self, now_ms: u64) -> Result<(), SpoolError> {
+        let base = self.oldest_index() - 1;
+        let numbering = Numbering { epoch: now_ms.max(self.numbering.epoch + 1), base };
+        let written = serde_json::to_vec(&numbering)
+            .map_err(io::Error::from)
+            .and_then(|bytes| write_private(&self.folder.join(EPOCH_FILE), &bytes));
+        written.map_err(self.io("write the epoch"))?;
+        self.numbering = numbering;
+        self.stored = base;
+        Ok(())
+    }
+
+    fn oldest_index(&self) -> u64 {
+        let first =
+            self.segments.iter().find(|segment| segment.end > segment.first).map(|segment| segment.first);
+        first.unwrap_or(self.next).max(self.stored + 1)
+    }
+
+    fn make_room(&mut self, now_ms: u64, length: u64) -> Result<(), SpoolError> {
+        let largest = (self.limits.max_bytes / 8).clamp(1, LARGEST_SEGMENT);
+        let full = |active: &Segment| active.bytes > 0 && active.bytes + length > largest;
+        if self.broken || self.segments.back().is_some_and(full) {
+            self.roll(now_ms)?;
+        }
+        while self.segments.len() > 1 && self.bytes() + length > self.limits.max_bytes {
+            self.drop_oldest();
+        }
+        Ok(())
+    }
+
+    /// Begin a new active segment.
+    fn roll(&mut self, now_ms: u64) -> Result<(), SpoolError> {
+        self.sync()?;
+        if self.broken
+            && let Some(empty) = self.segments.back().filter(|active| active.end == active.first)
+        {
+            // The next segment has the same name.
+            self.active.set_len(empty.bytes).map_err(self.io("repair a segment"))?;
+            self.broken = false;
+            return Ok(());
+        }
+        self.active = open_segment(&self.folder, self.next).map_err(self.io("begin a segment"))?;
+        self.segments.push_back(Segment { first: self.next, end: self.next, bytes: 0, newest_ms: now_ms });
+        self.broken = false;
+        self.unsynced = true;
+        Ok(())
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(segment) = self.segments.pop_front() else { return };
+        self.dropped += segment.end.saturating_sub(segment.first.max(self.stored + 1));
+        if let Err(error) = fs::remove_file(segment_path(&self.folder, segment.first)) {
+            tracing::warn!(%error, "a segment of the spool could not be removed");
+        }
+    }
+
+    fn read_segment(
+        &mut self,
+        segment: Segment,
+        index: &mut u64,
+        (count, bytes): (usize, &mut usize),
+        found: &mut Vec<(u64, Vec<u8>)>,
+    ) -> io::Result<()> {
+        let known = self.cursor.filter(|cursor| cursor.segment == segment.first && cursor.index == *index);
+        let mut offset = known.map_or(0, |cursor| cursor.offset);
+        let file = File::open(segment_path(&self.folder, segment.first))?;
+        while found.len() < count && *bytes < READ_BYTES && offset < segment.bytes {
+            let length = usize::try_from(segment.bytes - offset).unwrap_or(CHUNK).min(CHUNK);
+            let mut chunk = vec![0; length];
+            file.read_exact_at(&mut chunk, offset)?;
+            let mut rest = chunk.as_slice();
+            while found.len() < count
+                && *bytes < READ_BYTES
+                && let Parsed::Record(record, length) = record::parse(rest)
+            {
+                if record.index >= *index {
+                    found.push((record.index - self.numbering.base, record.payload.to_vec()));
+                    *index = record.index + 1;
+                    *bytes += record.payload.len();
+                }
+                offset += length as u64;
+                rest = rest.get(length..).unwrap_or_default();
+            }
+            if rest.len() == chunk.len() {
+                break;
+            }
+        }
+        self.cursor = Some(Cursor { segment: segment.first, offset, index: *index });
+        Ok(())
+    }
+
+    fn io(&self, what: &'static str) -> impl Fn(io::Error) -> SpoolError + use<> {
+        let path = self.folder.clone();
+        move |source| SpoolError::Io { what, path: path.clone(), source }
+    }
+}
+
+fn no_segment() -> io::Error {
+    io::Error::other("there is no active segment")
+}
+
+fn segment_path(folder: &Path, first: u64) -> PathBuf {
+    folder.join(format!("{first:020}.seg"))
+}
+
+fn open_segment(folder: &Path, first: u64) -> io::Result<File> {
+    let path = segment_path(folder, first);
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// First indexes of the segments, in order.
+fn list(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut firsts = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let first = name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse().ok());
+        firsts.extend(first.filter(|first| (1..u64::MAX / 2).contains(first)));
+    }
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
+fn read_numbering(folder: &Path) -> io::Result<Option<Numbering>> {
+    match fs::read(folder.join(EPOCH_FILE)) {
+        // An unreadable one is as good as none: a new epoch begins.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+struct Scan {
+    torn_bytes: u64,
+    /// The damaged end may have been a whole record once, whose number must not be given again.
+    uncertain: bool,
+}
+
+/// Read a segment through, and cut out what is damaged. Records before the index `from` do not belong here.
+fn scan(folder: &Path, first: u64, from: u64) -> io::Result<(Segment, Scan)> {
+    let path = segment_path(folder, first);
+    let bytes = fs::read(&path)?;
+    let mut segment = Segment { first, end: first.max(from), bytes: 0, newest_ms: 0 };
+    let mut good = Vec::with_capacity(bytes.len());
+    let (mut offset, mut cut_inside) = (0, false);
+    let (mut damaged, mut uncertain) = (false, false);
+    while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
+        match record::parse(rest) {
+            Parsed::Record(record, length) if record.index >= segment.end && record.index < u64::MAX / 2 => {
+                cut_inside |= good.len() < offset;
+                good.extend_from_slice(rest.get(..length).unwrap_or_default());
+                segment.end = record.index + 1;
+                segment.newest_ms = segment.newest_ms.max(record.at_ms);
+                (damaged, uncertain) = (false, false);
+                offset += length;
+            }
+            // Look for the next whole record behind the damage. Zeros, and the front of a record, are what a write
+            // leaves that never came to its end.
+            parsed => {
+                let zeros = rest.iter().take(4).all(|byte| *byte == 0);
+                uncertain |= !damaged && matches!(parsed, Parsed::Damaged) && !zeros;
+                damaged = true;
+                offset += 1;
+            }
+        }
+    }
+    segment.bytes = good.len() as u64;
+    let torn_bytes = (bytes.len() - good.len()) as u64;
+    if cut_inside {
+        write_private(&path, &good)?;
+    } else if torn_bytes > 0 {
+        let file = OpenOptions::new().write(true).open(&path)?;
+        file.set_len(segment.bytes)?;
+        file.sync_all()?;
+    }
+    Ok((segment, Scan { torn_bytes, uncertain }))
+}
+
+#[cfg(test)]
+mod tests;

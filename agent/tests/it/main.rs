@@ -1,0 +1,7 @@
+//! The agent against a real nats-server, with a scripted config-service and ingest.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod commands;
+mod configuration;
+mod delivery;
+mod rig;

@@ -1,0 +1,85 @@
+//! One measured figure, for programs and for people.
+
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) bench: &'static str,
+    pub(crate) case: &'static str,
+    pub(crate) metric: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) peer: &'static str,
+    pub(crate) peer_value: f64,
+    pub(crate) ratio: f64,
+    pub(crate) target: &'static str,
+    pub(crate) ok: bool,
+    /// Lowest and highest of the rounds.
+    pub(crate) range: Range,
+    pub(crate) peer_range: Range,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Range {
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+/// Median and range of the rounds.
+pub(crate) struct Rounds {
+    pub(crate) median: f64,
+    pub(crate) range: Range,
+}
+
+impl Rounds {
+    /// `None` without rounds.
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let (low, high) = (sorted.get((sorted.len() - 1) / 2)?, sorted.get(sorted.len() / 2)?);
+        Some(Self { median: f64::midpoint(*low, *high), range: Range { min, max } })
+    }
+}
+
+pub(crate) fn table(figures: &[Figure]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header(["bench", "case", "metric", "dogwatch", "beside", "it", "ratio", "target", ""]);
+    for figure in figures {
+        table.add_row([
+            figure.bench.to_owned(),
+            figure.case.to_owned(),
+            figure.metric.to_owned(),
+            shown(figure.value, figure.range, figure.unit),
+            figure.peer.to_owned(),
+            shown(figure.peer_value, figure.peer_range, figure.unit),
+            format!("{:.2}", figure.ratio),
+            figure.target.to_owned(),
+            if figure.ok { "met" } else { "MISSED" }.to_owned(),
+        ]);
+    }
+    table
+}
+
+fn shown(value: f64, range: Range, unit: &str) -> String {
+    if value >= 10_000.0 {
+        format!("{:.0} k [{:.0}..{:.0}] {unit}", value / 1e3, range.min / 1e3, range.max / 1e3)
+    } else {
+        format!("{value:.2} [{:.2}..{:.2}] {unit}", range.min, range.max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_rounds() {
+        let median = |values: &[f64]| Rounds::of(values).map(|rounds| rounds.median);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0]), Some(2.5));
+        assert_eq!(median(&[]), None);
+    }
+}
