@@ -58,7 +58,7 @@ pub(crate) async fn start(
     if let (Some(id), Some(seed)) = (agent, files.agent_seeds.first()) {
         let state = folder.join("agent").into();
         let flags = vec!["--state".into(), state, "--agent-id".into(), id.as_str().into()];
-        launch.part_as("agent", flags, seed, agent::service::start).await?;
+        launch.part_as("agent", flags, seed, agent::start).await?;
     }
     Ok(())
 }
