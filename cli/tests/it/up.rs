@@ -126,6 +126,11 @@ async fn g9_a_script_works_against_it_and_all_is_still_there_after_a_restart() {
     .unwrap();
     let mut up = place.up().await;
     assert!(run(&["checks"]).await.contains("os_updates"), "the starter documents are applied");
+    eventually("this host's agent has results", START, async || {
+        let rows = run(&["results", "--check", "memory", "-o", "json"]).await;
+        if rows.contains("\"origin\":\"agent\"") { Ok(()) } else { Err(rows) }
+    })
+    .await;
     let changed = run(&["apply", "greeting.yaml", "--yes", "-o", "json"]).await;
     assert_eq!(changed, "{\"kind\":\"Check\",\"name\":\"answer\",\"change\":\"created\"}\n");
     let args = ["key", "create", "--role", "agent", "--agent", "script-01", "--fact", "os=linux"];
