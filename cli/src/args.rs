@@ -96,6 +96,18 @@ pub(crate) enum ClientCommand {
     Results(ResultsArgs),
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
+    /// Accounts of what happened
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Ask a part of dogwatch whether it is ready; for health checks of containers
+    Health {
+        /// Such as http://127.0.0.1:5010/readyz
+        url: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
     /// What became of each agent's results: stored, repeated, missing, lost
     Loss(Common),
 }

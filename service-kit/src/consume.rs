@@ -12,13 +12,13 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use protocol::{
     stream::{Retention, rejected_header},
     subject,
 };
 
-use crate::{Backoff, Context, publish, report, streams};
+use crate::{Backoff, Context, monitor::ConsumerLabels, publish, report, streams};
 pub use streams::ConsumerSpec;
 
 /// What becomes of one message.
@@ -101,7 +101,7 @@ where
     let mut source = Source::open(ctx, spec.clone(), limits).await?;
     let ctx_task = ctx.clone();
     ctx.tasks.spawn(format!("consumer {}", spec.name), async move {
-        let (settle, token) = (Settle::new(&ctx_task), ctx_task.tasks.token());
+        let (settle, token) = (Settle::new(&ctx_task, spec.name), ctx_task.tasks.token());
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         'batches: while let Some(batch) = source.next_batch().await {
             while let Err(error) = settle.batch(&mut handler, &batch).await {
@@ -154,7 +154,7 @@ where
     let mut source = Source::open(ctx, spec.clone(), limits).await?;
     let ctx_task = ctx.clone();
     ctx.tasks.spawn(format!("consumer {}", spec.name), async move {
-        let settle = Settle::new(&ctx_task);
+        let settle = Settle::new(&ctx_task, spec.name);
         let mut under_way = FuturesUnordered::new();
         let mut open = true;
         while open || !under_way.is_empty() {
@@ -308,21 +308,12 @@ struct Settle {
 }
 
 impl Settle {
-    fn new(ctx: &Context) -> Self {
-        let counter = |name, help| {
-            let counter = Counter::default();
-            ctx.metrics.register(ctx.name, |registry| registry.register(name, help, counter.clone()));
-            counter
-        };
-        Self {
-            ctx: ctx.clone(),
-            done: counter("messages_done", "Messages acknowledged after their effect was durable"),
-            retried: counter("messages_retried", "Messages given back to be offered again"),
-            rejected: counter(
-                "messages_rejected",
-                "Messages kept in stream REJECTED because they cannot be understood",
-            ),
-        }
+    fn new(ctx: &Context, consumer: &'static str) -> Self {
+        let labels = ConsumerLabels { service: ctx.name, consumer };
+        let counter = |family: &Family<ConsumerLabels, Counter>| family.get_or_create(&labels).clone();
+        let messages = &ctx.metrics.messages;
+        let (done, retried) = (counter(&messages.done), counter(&messages.retried));
+        Self { ctx: ctx.clone(), done, retried, rejected: counter(&messages.rejected) }
     }
 
     async fn settle(&self, delivery: &Delivery, verdict: Verdict) {

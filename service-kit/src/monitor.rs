@@ -6,26 +6,67 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
-use prometheus_client::registry::Registry;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
 use tokio::net::TcpListener;
 
 use crate::{Readiness, Tasks};
 
 /// The metrics of a process, in one registry that all its parts share. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    pub(crate) messages: Messages,
+}
+
+/// What became of the messages of each consumer: one family each, since a process may have several.
 #[derive(Clone, Default)]
-pub struct Metrics(Arc<Mutex<Registry>>);
+pub(crate) struct Messages {
+    pub(crate) done: Family<ConsumerLabels, Counter>,
+    pub(crate) retried: Family<ConsumerLabels, Counter>,
+    pub(crate) rejected: Family<ConsumerLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ConsumerLabels {
+    pub(crate) service: &'static str,
+    pub(crate) consumer: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let messages = Messages::default();
+        let mut registry = Registry::with_prefix("dogwatch");
+        let families = [
+            ("messages_done", "Messages acknowledged after their effect was durable", &messages.done),
+            ("messages_retried", "Messages that failed and are tried again", &messages.retried),
+            (
+                "messages_rejected",
+                "Messages kept in stream REJECTED because they cannot be understood",
+                &messages.rejected,
+            ),
+        ];
+        for (name, help, family) in families {
+            registry.register(name, help, family.clone());
+        }
+        Self { registry: Arc::new(Mutex::new(registry)), messages }
+    }
+}
 
 impl Metrics {
     /// Register metrics of `service`: their names get the prefix `dogwatch_<service>_`.
     pub fn register(&self, service: &str, register: impl FnOnce(&mut Registry)) {
-        let mut registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        register(registry.sub_registry_with_prefix(format!("dogwatch_{}", service.replace('-', "_"))));
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        register(registry.sub_registry_with_prefix(service.replace('-', "_")));
     }
 
     /// All metrics as OpenMetrics text.
     #[must_use]
     pub fn encode(&self) -> String {
-        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         // Writing to a String does not fail.
         let _written = prometheus_client::encoding::text::encode(&mut text, &registry);

@@ -14,6 +14,7 @@ use url::{Host, Url};
 use crate::{args::Common, up::local};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a request that came too fast is made again.
 const TRIES: u32 = 5;
 
@@ -52,6 +53,23 @@ fn refusal(status: &StatusCode, problem: &ProblemBody) -> String {
     let detail = if problem.detail.is_empty() { "no reason given" } else { &problem.detail };
     let field = problem.field.as_deref().map(|field| format!(" (at {field})")).unwrap_or_default();
     format!("refused with status {}: {detail}{field}", status.as_u16())
+}
+
+/// Ask for readiness. Needs no key.
+///
+/// # Errors
+/// What is not in order.
+pub(crate) async fn health(url: &str) -> anyhow::Result<()> {
+    let url: Url = url.parse().map_err(|_| crate::Usage(format!("{url:?} is not a URL")))?;
+    let http = reqwest::Client::builder().no_proxy().timeout(HEALTH_TIMEOUT).build()?;
+    let answer = http
+        .get(url.clone())
+        .send()
+        .await
+        .map_err(|error| anyhow::anyhow!("{url}: {}", service_kit::report(&error.without_url())))?;
+    let (status, text) = (answer.status(), answer.text().await?);
+    anyhow::ensure!(status.is_success(), "{url}: {status}: {}", text.trim());
+    Ok(())
 }
 
 pub(crate) struct Client {

@@ -6,7 +6,7 @@ mod http;
 mod keys;
 mod show;
 
-use crate::args::{ClientCommand, KeyCommand};
+use crate::args::{AuditCommand, ClientCommand, KeyCommand};
 
 /// # Errors
 /// [`http::ClientError`], or [`crate::Usage`].
@@ -22,7 +22,8 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<()> {
             ClientCommand::Checks(common) => show::checks(&common).await,
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
-            ClientCommand::Loss(common) => show::loss(&common).await,
+            ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
+            ClientCommand::Health { url } => http::health(&url).await,
         }
     })
 }

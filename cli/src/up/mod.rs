@@ -71,6 +71,7 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
     local::remove_endpoint(&path);
     let deadline = Instant::now() + GRACE;
     let stopped = running.stop(deadline).await;
+    note("stopping nats-server");
     nats.stop().await;
     drop(folder);
     match (outcome, stopped) {

@@ -117,6 +117,7 @@ impl Running {
         let mut left = self.parts.len();
         for part in self.parts.into_iter().rev() {
             self.ready.unmet(part.name, "stopping");
+            note(&format!("stopping {}", part.name));
             // Each may take its share of what is left, so that a slow one does not take it from those behind it.
             let share = deadline.saturating_duration_since(Instant::now());
             let grace = if left > 1 { share * 2 / 3 } else { share };

@@ -157,7 +157,7 @@ async fn a_server_that_cannot_be_used_is_named_with_the_remedy() {
         (vec!["hosts", "--server", "localhost"], "write it like http://host:5000"),
         (vec!["hosts", "--key-file", "/no/key"], "cannot read the key from /no/key"),
         (vec!["key", "revoke", "x/../y"], "refused with status 404: no key of that id"),
-        (vec!["loss"], "refused with status 404: no reason given"),
+        (vec!["audit", "loss"], "refused with status 404: no reason given"),
     ] {
         let output = bridge.run(&args).await;
         assert_eq!(output.status.code(), Some(1), "{args:?}: {}", stderr(&output));

@@ -48,8 +48,9 @@ impl Running {
     /// The value of one of its counters; 0 while it is not registered yet.
     pub(crate) fn count(&self, name: &str) -> u64 {
         let text = self.ctx.metrics.encode();
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("dogwatch_ingest_{name}_total ")));
-        line.map_or(0, |value| value.parse().unwrap())
+        let starts = [format!("dogwatch_ingest_{name}_total "), format!("dogwatch_{name}_total{{")];
+        let line = text.lines().find(|line| starts.iter().any(|start| line.starts_with(start)));
+        line.and_then(|line| line.rsplit(' ').next()).map_or(0, |value| value.parse().unwrap())
     }
 
     pub(crate) async fn stop(self) {

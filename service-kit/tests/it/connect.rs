@@ -15,7 +15,7 @@ async fn readiness_follows_the_broker() {
         if problems == ["test nats: the broker is away"] { Ok(()) } else { Err(format!("{problems:?}")) }
     })
     .await;
-    assert_eq!(counter(&ctx, "nats_disconnects"), 1);
+    assert_eq!(counter(&ctx, "test_nats_disconnects_total"), 1);
 
     server.restart().await;
     eventually("ready again", SOON, || async {

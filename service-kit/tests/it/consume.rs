@@ -94,7 +94,7 @@ async fn g2_a_batch_that_fails_comes_again_and_is_then_acknowledged() {
     let keep = Keep { failures: Arc::new(2.into()), ..Keep::default() };
     consume::batches(&ctx, spec(), LIMITS, keep.clone()).await.unwrap();
     keep.has(&(1..=10).collect::<Vec<_>>()).await;
-    assert!(counter(&ctx, "messages_retried") > 0);
+    assert!(counter(&ctx, "messages_retried_total") > 0);
     ctx.tasks.finish(SOON).await.unwrap();
     assert_eq!(unsettled(&ctx).await, 0);
 }
@@ -150,7 +150,7 @@ async fn poison_is_kept_whole_with_its_reason_and_blocks_nothing() {
     assert_eq!(rejected.headers.get("Dogwatch-Subject").unwrap().as_str(), "dogwatch.v1.result.a.b");
     ctx.tasks.finish(SOON).await.unwrap();
     assert_eq!(unsettled(&ctx).await, 0);
-    assert_eq!(counter(&ctx, "messages_rejected"), 1);
+    assert_eq!(counter(&ctx, "messages_rejected_total"), 1);
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn each_message_gets_its_own_verdict() {
     assert!(attempts.contains(&(3, 2)), "{attempts:?}");
     assert_eq!(attempts.len(), 21, "{attempts:?}");
     ctx.tasks.finish(SOON).await.unwrap();
-    assert_eq!((counter(&ctx, "messages_rejected"), counter(&ctx, "messages_retried")), (1, 1));
+    assert_eq!((counter(&ctx, "messages_rejected_total"), counter(&ctx, "messages_retried_total")), (1, 1));
 }
 
 #[tokio::test]

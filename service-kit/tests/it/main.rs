@@ -36,9 +36,9 @@ pub(crate) async fn context(server: &NatsServer) -> Context {
     Context { name: "test", nats: client, tasks, ready, metrics }
 }
 
-/// Value of a counter of service `test` in the metrics.
+/// Value of a counter, by the beginning of its line in the metrics: `test_nats_disconnects_total`.
 pub(crate) fn counter(ctx: &Context, name: &str) -> u64 {
     let text = ctx.metrics.encode();
-    let line = text.lines().find(|line| line.starts_with(&format!("dogwatch_test_{name}_total ")));
-    line.and_then(|line| line.split(' ').nth(1)).map_or(0, |value| value.parse().unwrap())
+    let line = text.lines().find(|line| line.starts_with(&format!("dogwatch_{name}")));
+    line.and_then(|line| line.rsplit(' ').next()).map_or(0, |value| value.parse().unwrap())
 }

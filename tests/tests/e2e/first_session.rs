@@ -52,7 +52,7 @@ async fn the_first_start_shows_results_within_seconds_and_a_second_start_keeps_t
     let up = up.restart(&[]).await;
     let results = up.rows(&["results"]);
     assert!(results.len() >= before, "{before} results before the restart, {} after it", results.len());
-    let loss = up.rows(&["loss"]);
+    let loss = up.rows(&["audit", "loss"]);
     assert!(loss.iter().all(|row| row["missing"] == 0 && row["lost"] == 0), "{loss:?}");
 }
 

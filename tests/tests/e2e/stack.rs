@@ -72,7 +72,7 @@ impl Up {
     async fn start_in(folder: TempDir, [http, submit, nats]: [SocketAddr; 3], args: &[&str]) -> Self {
         let program = spawn(folder.path(), [http, submit, nats], args);
         let mut up = Self { folder, http, submit, nats, program };
-        up.program.wait_for("\nready", SOON).await;
+        up.program.wait_for("ready  http", SOON).await;
         up
     }
 
@@ -112,14 +112,21 @@ impl Up {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// The rows of a command, one JSON object per line.
-    pub(crate) fn rows(&self, args: &[&str]) -> Vec<Value> {
+    /// The rows of a command, one JSON object per line; what it said where it failed.
+    pub(crate) fn try_rows(&self, args: &[&str]) -> Result<Vec<Value>, String> {
         let mut all = args.to_vec();
         all.extend(["-o", "json"]);
-        self.output(&all)
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("a JSON object per line"))
-            .collect()
+        let output = self.run(&all);
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        Ok(text.lines().map(|line| serde_json::from_str(line).expect("a JSON object per line")).collect())
+    }
+
+    /// The rows of a command that must succeed.
+    pub(crate) fn rows(&self, args: &[&str]) -> Vec<Value> {
+        self.try_rows(args).unwrap_or_else(|said| panic!("dogwatch {args:?}: {said}"))
     }
 
     /// Write documents to a file and apply it.
@@ -132,7 +139,7 @@ impl Up {
     /// Wait until a row of the command satisfies `wanted`.
     pub(crate) async fn row(&self, what: &str, args: &[&str], wanted: impl Fn(&Value) -> bool) -> Value {
         eventually(what, SOON, || async {
-            let rows = self.rows(args);
+            let rows = self.try_rows(args)?;
             let found = rows.iter().find(|row| wanted(row)).cloned();
             found.ok_or_else(|| format!("{rows:#?}"))
         })
