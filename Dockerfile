@@ -11,6 +11,8 @@ RUN cargo build --release --locked --bins \
 
 FROM debian:bookworm-slim
 COPY --from=build /out/ /usr/local/bin/
+# Webhooks by https need to know whom to trust.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY examples/ /usr/share/dogwatch/examples/
 # A named volume takes over the owner of the folder that it is first mounted on: the parts run as 10001, not as root.
 RUN mkdir -p /var/lib/dogwatch/secrets /var/lib/dogwatch/nats /var/lib/dogwatch/config /var/lib/dogwatch/results \

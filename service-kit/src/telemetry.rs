@@ -1,5 +1,7 @@
 //! Logs, on stderr, as text or as one JSON object per line.
 
+use std::io::IsTerminal;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
@@ -29,7 +31,7 @@ pub fn init(settings: &LogSettings) -> anyhow::Result<()> {
         .parse(format!("async_nats=warn,fjall=warn,lsm_tree=warn,sled=warn,{}", settings.log))
         .map_err(|error| anyhow::anyhow!("--log {:?} is not a filter: {error}", settings.log))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second call (tests in one process) keeps the first logger.
     let _first = match settings.log_format {
         LogFormat::Text => registry.with(layer.with_target(false)).try_init(),

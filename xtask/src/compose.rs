@@ -121,7 +121,10 @@ impl Engine {
             std::os::unix::fs::symlink(target, tree.join(link))?;
         }
         for (from, to) in files {
-            copy(from, &tree.join(to.trim_start_matches('/')))?;
+            // A program without a place of its own only brings its libraries.
+            if !to.is_empty() {
+                copy(from, &tree.join(to.trim_start_matches('/')))?;
+            }
             let linked = Command::new("ldd")
                 .arg(from)
                 .output()
@@ -152,7 +155,10 @@ impl Engine {
     fn base_image(&self) -> Result<()> {
         let tools =
             ["sh", "mkdir", "chown", "cat", "cp", "ls", "true", "df", "wc", "grep", "sed", "head", "id"];
-        self.image("debian:bookworm-slim", &of_this_machine(&tools)?, "CMD [\"sh\"]")
+        let mut files = of_this_machine(&tools)?;
+        // Debian's base has the C runtime that Rust programs are linked with.
+        files.push((root().join("target/debug/dogwatch"), String::new()));
+        self.image("debian:bookworm-slim", &files, "CMD [\"sh\"]")
     }
 
     /// The build stage: a `cargo` that hands over the programs that were built outside.
@@ -166,6 +172,8 @@ impl Engine {
         std::fs::write(&cargo, "#!/bin/sh\nmkdir -p target/release && cp /prebuilt/* target/release/\n")?;
         run(Command::new("chmod").arg("755").arg(&cargo))?;
         files.push((cargo, "/usr/local/bin/cargo".to_owned()));
+        let trusted = "/etc/ssl/certs/ca-certificates.crt";
+        files.push((trusted.into(), trusted.to_owned()));
         self.image("rust:1.95-bookworm", &files, "ENV PATH=/usr/local/bin:/usr/bin")
     }
 
