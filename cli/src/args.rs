@@ -80,6 +80,9 @@ pub(crate) struct InitBrokerArgs {
     /// Agent that gets an NKey with the permissions for its own subjects; may be repeated
     #[arg(long = "agent", value_name = "ID")]
     pub(crate) agents: Vec<AgentId>,
+    /// Folder for the NKeys of agents, apart from the others [default: that of --data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) agent_seeds: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

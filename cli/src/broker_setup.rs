@@ -18,8 +18,10 @@ use crate::args::InitBrokerArgs;
 
 /// What a NATS server for dogwatch is to be.
 pub(crate) struct BrokerSetup<'a> {
-    /// Where `nats.conf` and the NKey seeds go.
+    /// Where `nats.conf` and the NKey seed of the services go.
     pub(crate) folder: &'a Path,
+    /// Where the seeds of the agents go: a host's own seed is all that it is to see.
+    pub(crate) agent_folder: &'a Path,
     /// Where the operators' first key goes.
     pub(crate) admin_key: &'a Path,
     pub(crate) listen: SocketAddr,
@@ -60,14 +62,16 @@ impl BrokerSetup<'_> {
     /// # Errors
     /// [`SetupError`]. Every file is either whole or as it was.
     pub(crate) fn prepare(&self) -> Result<BrokerFiles, SetupError> {
-        fs::create_dir_all(self.folder)
-            .map_err(|source| SetupError::Write { path: self.folder.to_owned(), source })?;
+        for folder in [self.folder, self.agent_folder] {
+            fs::create_dir_all(folder)
+                .map_err(|source| SetupError::Write { path: folder.to_owned(), source })?;
+        }
         let services_seed = self.folder.join("services.nk");
         let services = user_key(&services_seed)?;
         let mut agents = Vec::new();
         let mut agent_seeds = Vec::new();
         for agent in self.agents {
-            let path = self.folder.join(format!("agent-{agent}.nk"));
+            let path = self.agent_folder.join(format!("agent-{agent}.nk"));
             agents.push((agent, user_key(&path)?));
             agent_seeds.push(path);
         }
@@ -171,6 +175,7 @@ pub(crate) fn init(args: &InitBrokerArgs) -> anyhow::Result<()> {
     let admin_key = args.data.join("admin.key");
     let setup = BrokerSetup {
         folder: &args.data,
+        agent_folder: args.agent_seeds.as_deref().unwrap_or(&args.data),
         admin_key: &admin_key,
         listen: args.listen,
         monitor: args.monitor,
@@ -195,6 +200,7 @@ mod tests {
         let agents = [AgentId::new("web-01").unwrap()];
         let setup = BrokerSetup {
             folder: folder.path(),
+            agent_folder: folder.path(),
             admin_key: &folder.path().join("admin.key"),
             listen: "127.0.0.1:4222".parse().unwrap(),
             monitor: None,

@@ -92,6 +92,7 @@ fn prepare_broker(
     let nats = folder.join("nats");
     let files = BrokerSetup {
         folder: &nats,
+        agent_folder: &nats,
         admin_key: &local::admin_key(folder),
         // On loopback: other hosts come over HTTP until they have certificates.
         listen: ([127, 0, 0, 1], args.nats_port).into(),
