@@ -26,6 +26,13 @@ pub(crate) struct Range {
     pub(crate) max: f64,
 }
 
+impl Range {
+    /// Whole numbers, for figures whose fractions say nothing.
+    pub(crate) fn rounded(self) -> Self {
+        Self { min: self.min.round(), max: self.max.round() }
+    }
+}
+
 /// Median and range of the rounds.
 pub(crate) struct Rounds {
     pub(crate) median: f64,

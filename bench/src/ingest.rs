@@ -14,7 +14,9 @@ use protocol::{
     query::{LossList, LossQuery},
     stream, subject,
 };
-use service_kit::{Context, Metrics, Readiness, Tasks, nats, request::request, streams};
+use service_kit::{
+    Context, Metrics, Readiness, Tasks, consume::BatchLimits, nats, request::request, streams,
+};
 use testkit::NatsServer;
 
 use crate::{
@@ -35,9 +37,10 @@ pub(crate) async fn run(quick: bool) -> anyhow::Result<Vec<Figure>> {
     let (results, rounds) = if quick { (100_000, 1) } else { (1_000_000, ROUNDS) };
     let server = NatsServer::start().await;
     fill(&server.client().await, results).await?;
+    let batch = ingest::Settings::try_parse_from(["bench"])?.batch();
     let (mut bare, mut stored, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
-        bare.push(rate(results, consume_bare(&server.client().await, results).await?));
+        bare.push(rate(results, consume_bare(&server.client().await, results, batch).await?));
         let before = cpu_seconds();
         let pass = ingest(&server, results).await?;
         cpu.extend(before.zip(cpu_seconds()).map(|(before, after)| (after - before) * 1e6 / as_f64(results)));
@@ -68,8 +71,8 @@ pub(crate) async fn run(quick: bool) -> anyhow::Result<Vec<Figure>> {
         ratio: (ratio * 1000.0).round() / 1000.0,
         target: "ratio >= 0.8",
         ok: ratio >= 0.8,
-        range: stored.range,
-        peer_range: bare.range,
+        range: stored.range.rounded(),
+        peer_range: bare.range.rounded(),
     }])
 }
 
@@ -138,13 +141,13 @@ fn sample(n: u64) -> anyhow::Result<CheckResult> {
     })
 }
 
-/// The limit: fetch, look at nothing, acknowledge the last of each thousand.
-async fn consume_bare(client: &Client, results: u64) -> anyhow::Result<Duration> {
+/// The limit: fetch as many at once as ingest does, look at nothing, acknowledge the last.
+async fn consume_bare(client: &Client, results: u64, batch: BatchLimits) -> anyhow::Result<Duration> {
     let jetstream = service_kit::publish::jetstream(client);
     let config = jetstream::consumer::pull::Config {
         durable_name: Some("bare".to_owned()),
         ack_policy: jetstream::consumer::AckPolicy::All,
-        max_ack_pending: 20_000,
+        max_ack_pending: 100_000,
         ..Default::default()
     };
     let stream = jetstream.get_stream(stream::RESULTS.name).await?;
@@ -155,8 +158,8 @@ async fn consume_bare(client: &Client, results: u64) -> anyhow::Result<Duration>
         ensure!(begun.elapsed() < LIMIT, "the bare consumer got {seen} of {results} results in {LIMIT:?}");
         let mut batch = consumer
             .fetch()
-            .max_messages(1000)
-            .max_bytes(8 * 1024 * 1024)
+            .max_messages(batch.messages)
+            .max_bytes(batch.bytes)
             .expires(Duration::from_secs(5))
             .messages()
             .await?;

@@ -25,7 +25,7 @@ pub struct Settings {
     #[arg(long, env = "DOGWATCH_INGEST_RETENTION", value_name = "DURATION", default_value = "15d", value_parser = duration)]
     pub retention: Duration,
     /// Most results in one durable write
-    #[arg(long, env = "DOGWATCH_INGEST_BATCH_MESSAGES", value_name = "N", default_value_t = 1000,
+    #[arg(long, env = "DOGWATCH_INGEST_BATCH_MESSAGES", value_name = "N", default_value_t = 4000,
         value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub batch_messages: u32,
     /// Bytes asked of the broker at once; below its limit for slow consumers (64 MB)

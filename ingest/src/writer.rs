@@ -3,7 +3,11 @@
 //! Accounts in memory always equal those of the last durable batch. After a write that failed it is unknown whether
 //! the batch is on disk, so they are forgotten and read again before anything else is done.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use protocol::{
@@ -16,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     core::{
-        accept::{Accepted, Refused, accept},
+        accept::{Accepted, Refused},
         plan::{Accounts, Plan, plan},
     },
     counters::Counters,
@@ -26,12 +30,11 @@ use crate::{
 /// Commands that wait at most; whoever sends one more waits too.
 const QUEUE: usize = 64;
 
-/// A message of the stream.
-#[derive(Debug)]
-pub struct Incoming {
-    pub subject: String,
-    pub message_id: Option<String>,
-    pub body: Bytes,
+/// A batch of messages, and beside each what it was found to be.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub messages: Vec<Result<Accepted, Refused>>,
+    pub bodies: Vec<Bytes>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +48,7 @@ pub enum WriterError {
 type Done<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Command {
-    Write { batch: Vec<Incoming>, done: Done<Rejected> },
+    Write { batch: Batch, done: Done<Rejected> },
     GoneBelow { agent: AgentId, epoch: u64, oldest: u64, done: Done<Stored> },
     Losses { agent: Option<AgentId>, done: Done<LossList> },
     Touched { done: Done<Vec<Stored>> },
@@ -68,7 +71,7 @@ impl Writer {
         let (sender, mut commands) = mpsc::channel(QUEUE);
         let (opened, is_open) = oneshot::channel();
         let thread = tokio::task::spawn_blocking(move || {
-            let mut work = Work { store, counters, accounts: None, touched: HashMap::new() };
+            let mut work = Work { store, counters, accounts: None, touched: HashSet::new() };
             let first = work.accounts().map(|_| ());
             let failed = first.is_err();
             if opened.send(first).is_err() || failed {
@@ -86,7 +89,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`WriterError`]; none of the batch may be acknowledged.
-    pub async fn write(&self, batch: Vec<Incoming>) -> Result<Rejected, WriterError> {
+    pub async fn write(&self, batch: Batch) -> Result<Rejected, WriterError> {
         self.ask(|done| Command::Write { batch, done }).await
     }
 
@@ -135,15 +138,15 @@ struct Work {
     counters: Counters,
     /// `None` after a failed write, until the store is recovered.
     accounts: Option<Accounts>,
-    /// Agents, and their epochs, whose watermark is to be told.
-    touched: HashMap<AgentId, Vec<u64>>,
+    /// Agents whose watermarks are to be told.
+    touched: HashSet<AgentId>,
 }
 
 impl Work {
     fn run(&mut self, command: Command) {
         // Whoever asked may have gone; what was done stays done.
         match command {
-            Command::Write { batch, done } => drop(done.send(self.write(&batch))),
+            Command::Write { batch, done } => drop(done.send(self.write(batch))),
             Command::GoneBelow { agent, epoch, oldest, done } => {
                 drop(done.send(self.gone_below(&agent, epoch, oldest)));
             }
@@ -161,17 +164,13 @@ impl Work {
         Ok(self.accounts.insert(accounts))
     }
 
-    fn write(&mut self, batch: &[Incoming]) -> Result<Rejected, StoreError> {
-        let messages: Vec<Result<Accepted, Refused>> = batch
-            .iter()
-            .map(|message| accept(&message.subject, message.message_id.as_deref(), &message.body))
-            .collect();
+    fn write(&mut self, Batch { messages, bodies }: Batch) -> Result<Rejected, StoreError> {
         let (store, now_ms) = (Arc::clone(&self.store), now_ms());
         let plan = plan(&messages, self.accounts()?, |id| store.knows_id(id, now_ms))?;
         let results = plan.fresh.iter().filter_map(|index| {
-            let (message, Ok(accepted)) = (batch.get(*index)?, messages.get(*index)?) else { return None };
+            let (body, Ok(accepted)) = (bodies.get(*index)?, messages.get(*index)?) else { return None };
             let (agent, check, at_ms) = (&accepted.agent, &accepted.check, accepted.at_ms);
-            Some(NewResult { agent, check, at_ms, json: &message.body })
+            Some(NewResult { agent, check, at_ms, json: body })
         });
         let results: Vec<_> = results.collect();
         self.commit(&Commit { now_ms, results, accounts: &plan.accounts, ids: &plan.ids })?;
@@ -222,13 +221,8 @@ impl Work {
         // After a failed write they stay marked, and are told once the store is back.
         let Some(accounts) = &self.accounts else { return Ok(Vec::new()) };
         let touched = std::mem::take(&mut self.touched);
-        let known = touched.iter().filter_map(|(agent, epochs)| Some((agent, epochs, accounts.get(agent)?)));
-        Ok(known
-            .flat_map(|(agent, epochs, account)| {
-                let known = epochs.iter().filter(|epoch| account.ledger(**epoch).is_some());
-                known.map(move |epoch| account.watermark(agent, *epoch))
-            })
-            .collect())
+        let known = touched.iter().filter_map(|agent| Some((agent, accounts.get(agent)?)));
+        Ok(known.flat_map(|(agent, account)| account.watermarks(agent)).collect())
     }
 
     fn expire(&mut self, keep: Duration) -> Result<u64, StoreError> {
@@ -253,16 +247,9 @@ impl Work {
 
     /// The plan is durable: make it so here.
     fn apply(&mut self, plan: Plan) {
+        self.touched.extend(plan.accounts.keys().cloned());
         if let Some(accounts) = &mut self.accounts {
             accounts.extend(plan.accounts);
-        }
-        for (agent, epochs) in plan.touched {
-            let all = self.touched.entry(agent).or_default();
-            for epoch in epochs {
-                if !all.contains(&epoch) {
-                    all.push(epoch);
-                }
-            }
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Delivery {
     pub attempt: u64,
     /// Place among all deliveries of the consumer.
     delivery: u64,
+    /// How many more the broker had for the consumer when it sent this one.
+    behind: u64,
 }
 
 impl Delivery {
@@ -51,8 +53,8 @@ impl Delivery {
         let info = message.info().ok()?;
         let (sequence, attempt) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
         let published_ms = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        let delivery = info.consumer_sequence;
-        Some(Self { message, sequence, published_ms, attempt, delivery })
+        let (delivery, behind) = (info.consumer_sequence, info.pending);
+        Some(Self { message, sequence, published_ms, attempt, delivery, behind })
     }
 
     #[must_use]
@@ -176,6 +178,22 @@ where
     Ok(())
 }
 
+/// How long a batch that is not full waits for messages that the broker is known to have.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Messages taken from the client at once.
+fn chunk(limits: BatchLimits) -> usize {
+    limits.messages.div_ceil(4)
+}
+
+/// Whether a batch is worth filling up: each costs a write and a sync, and the consumer is behind anyway.
+fn gather_more(batch: &[Delivery], bytes: usize, spec: &ConsumerSpec, limits: BatchLimits) -> bool {
+    spec.ack_all
+        && batch.last().is_some_and(|last| last.behind > 0)
+        && batch.len() + chunk(limits) <= limits.messages
+        && bytes < limits.bytes
+}
+
 /// The messages of a consumer in batches, through every failure of the broker.
 struct Source {
     ctx: Context,
@@ -217,14 +235,19 @@ impl Source {
         self.deliveries = consumer.cached_info().delivered.consumer_sequence;
         let messages = consumer
             .stream()
-            .max_messages_per_batch(self.limits.messages)
+            // With `ack_all` the broker sends the next batch while this one is handled.
+            .max_messages_per_batch(if self.spec.ack_all {
+                2 * self.limits.messages
+            } else {
+                self.limits.messages
+            })
             .max_bytes_per_batch(self.limits.bytes)
             .expires(Duration::from_secs(30))
             // After a restart the broker has forgotten the pull: two missed heartbeats tell.
             .heartbeat(Duration::from_secs(1))
             .messages()
             .await?;
-        self.messages = Some(messages.ready_chunks(self.limits.messages));
+        self.messages = Some(messages.ready_chunks(chunk(self.limits)));
         Ok(())
     }
 
@@ -261,26 +284,36 @@ impl Source {
                 }
                 continue;
             };
-            let chunk = tokio::select! {
-                chunk = messages.next() => chunk,
-                () = token.cancelled() => return None,
-            };
-            let mut batch = Vec::new();
-            let mut failure = chunk.is_none().then(|| "the pull ended".to_owned());
-            for message in chunk.unwrap_or_default() {
-                match message {
-                    Ok(_) if self.spec.ack_all && failure.is_some() => {}
-                    Ok(message) => match Delivery::new(message) {
-                        Some(next) if self.spec.ack_all && next.delivery != self.deliveries + 1 => {
-                            failure = Some("some messages were lost on the way".to_owned());
-                        }
-                        Some(next) => {
-                            self.deliveries = next.delivery;
-                            batch.push(next);
-                        }
-                        None => {}
-                    },
-                    Err(error) => failure = Some(report(&error)),
+            let (mut batch, mut bytes, mut failure) = (Vec::new(), 0, None);
+            loop {
+                let more = gather_more(&batch, bytes, &self.spec, self.limits);
+                let chunk = tokio::select! {
+                    chunk = messages.next() => chunk,
+                    () = tokio::time::sleep(GATHER), if more => break,
+                    () = token.cancelled() => return None,
+                };
+                if chunk.is_none() {
+                    failure = Some("the pull ended".to_owned());
+                }
+                for message in chunk.unwrap_or_default() {
+                    match message {
+                        Ok(_) if self.spec.ack_all && failure.is_some() => {}
+                        Ok(message) => match Delivery::new(message) {
+                            Some(next) if self.spec.ack_all && next.delivery != self.deliveries + 1 => {
+                                failure = Some("some messages were lost on the way".to_owned());
+                            }
+                            Some(next) => {
+                                self.deliveries = next.delivery;
+                                bytes += next.message.length;
+                                batch.push(next);
+                            }
+                            None => {}
+                        },
+                        Err(error) => failure = Some(report(&error)),
+                    }
+                }
+                if failure.is_some() || !gather_more(&batch, bytes, &self.spec, self.limits) {
+                    break;
                 }
             }
             if let Some(reason) = failure {

@@ -38,13 +38,11 @@ pub struct Refused {
 
 #[derive(Debug, thiserror::Error)]
 enum Reason {
-    #[error("the subject {0:?} names no agent and check")]
-    Subject(String),
     #[error(transparent)]
     Decode(#[from] DecodeError),
     #[error("version {0} is not known here, only {known}", known = protocol::VERSION)]
     Version(u8),
-    #[error("the body is of {body}, the subject of {subject}")]
+    #[error("the body is of {body}, the subject is {subject}")]
     NotItsOwn { body: String, subject: String },
     #[error("{what} has {size} {unit}, more than the {limit} allowed")]
     TooLong { what: &'static str, size: usize, unit: &'static str, limit: usize },
@@ -58,13 +56,13 @@ pub fn accept(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Ac
 }
 
 fn check(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Accepted, Reason> {
-    let (agent, check) = subject::result_parts(subject).ok_or_else(|| Reason::Subject(subject.into()))?;
     let result: CheckResult = protocol::decode(body, limits::RESULT)?;
     if result.v != protocol::VERSION {
         return Err(Reason::Version(result.v));
     }
-    if result.agent != agent || result.check != check {
-        let (body, subject) = (format!("{}/{}", result.agent, result.check), format!("{agent}/{check}"));
+    let mut tokens = subject.rsplit('.');
+    if tokens.next() != Some(result.check.as_str()) || tokens.next() != Some(result.agent.as_str()) {
+        let (body, subject) = (format!("{}.{}", result.agent, result.check), subject.to_owned());
         return Err(Reason::NotItsOwn { body, subject });
     }
     within("output", result.output.len(), "bytes", limits::OUTPUT)?;
@@ -82,7 +80,7 @@ fn check(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Accepte
             None => Identity::Unknown,
         }
     };
-    Ok(Accepted { agent, check, identity, at_ms: result.at_ms })
+    Ok(Accepted { agent: result.agent, check: result.check, identity, at_ms: result.at_ms })
 }
 
 fn within(what: &'static str, size: usize, unit: &'static str, limit: usize) -> Result<(), Reason> {
@@ -133,17 +131,22 @@ mod tests {
         let metrics = vec![r#"{"name":"a","value":1}"#; 1001].join(",");
         let cases = [
             (SUBJECT, body("").replace("\"v\":1", "\"v\":2"), "version 2 is not known here, only 1", true),
-            (SUBJECT, body("").replace("web-01", "web-02"), "the body is of web-02/disk", true),
-            (SUBJECT, body("").replace("\"disk\"", "\"mem\""), "the subject of web-01/disk", true),
+            (SUBJECT, body("").replace("web-01", "web-02"), "the body is of web-02.disk", true),
+            (
+                SUBJECT,
+                body("").replace("\"disk\"", "\"mem\""),
+                "the subject is dogwatch.v1.result.web-01.disk",
+                true,
+            ),
             (SUBJECT, body(r#","value":1e999"#), "not a valid CheckResult: number out of range", true),
             (SUBJECT, body(r#","metrics":[{"name":"a","value":null}]"#), "invalid type: null", true),
             (SUBJECT, body(&format!(r#","output":"{}""#, long(65537))), "output has 65537 bytes", true),
             (SUBJECT, body(&format!(r#","metrics":[{metrics}]"#)), "metrics has 1001 entries", true),
             (SUBJECT, body(&format!(r#","unit":"{}""#, long(262_144))), "the message has 26", true),
             (SUBJECT, "{".into(), "not a valid CheckResult: EOF", false),
-            (SUBJECT, "[".repeat(200_000), "recursion limit", false),
+            (SUBJECT, format!("{{\"x\":{}", "[".repeat(200_000)), "EOF while parsing a list", false),
             (SUBJECT, String::new(), "EOF", false),
-            ("dogwatch.v1.result.web-01", body(""), "names no agent and check", false),
+            ("dogwatch.v1.result.web-01", body(""), "the subject is dogwatch.v1.result.web-01", false),
         ];
         for (subject, body, reason, has_place) in cases {
             let refused = accept(subject, None, body.as_bytes()).unwrap_err();

@@ -47,6 +47,11 @@ impl Account {
         Stored { v: protocol::VERSION, agent: agent.clone(), epoch, seq, lost }
     }
 
+    /// The watermarks of all epochs kept.
+    pub fn watermarks(&self, agent: &AgentId) -> impl Iterator<Item = Stored> {
+        self.ledgers.iter().map(|(epoch, _)| self.watermark(agent, *epoch))
+    }
+
     /// One line for each epoch, the newest first.
     pub fn losses(&self, agent: &AgentId) -> impl Iterator<Item = Loss> {
         self.ledgers.iter().rev().map(|(epoch, ledger)| Loss {

@@ -23,8 +23,6 @@ pub struct Plan {
     pub accounts: Accounts,
     /// Ids to remember.
     pub ids: HashSet<String>,
-    /// Agents, and their epochs, whose watermark is to be told.
-    pub touched: HashMap<AgentId, Vec<u64>>,
     pub duplicates: u64,
 }
 
@@ -50,7 +48,6 @@ pub fn plan<E>(
             }
             Ok(Accepted { identity: Identity::Unknown, .. }) => plan.decided(index, true),
             Err(Refused { place: Some((agent, epoch, seq)), .. }) => {
-                plan.touch(agent, *epoch);
                 if let Some(ledger) = plan.ledger(accounts, agent, *epoch) {
                     ledger.write_off(*seq);
                 }
@@ -79,7 +76,6 @@ impl Plan {
         (epoch, seq): (u64, u64),
         knows_id: &mut impl FnMut(&str) -> Result<bool, E>,
     ) -> Result<bool, E> {
-        self.touch(agent, epoch);
         let id = || format!("{agent} n{epoch}:{seq}");
         let Some(ledger) = self.ledger(accounts, agent, epoch) else {
             return self.named(id(), knows_id);
@@ -121,16 +117,6 @@ impl Plan {
         }
         self.ids.insert(id);
         Ok(true)
-    }
-
-    fn touch(&mut self, agent: &AgentId, epoch: u64) {
-        match self.touched.get_mut(agent) {
-            Some(epochs) if epochs.contains(&epoch) => {}
-            Some(epochs) => epochs.push(epoch),
-            None => {
-                self.touched.insert(agent.clone(), vec![epoch]);
-            }
-        }
     }
 
     fn ledger(&mut self, accounts: &Accounts, agent: &AgentId, epoch: u64) -> Option<&mut Ledger> {

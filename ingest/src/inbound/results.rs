@@ -8,7 +8,10 @@ use service_kit::{
     consume::{self, AsyncBatchHandler, BatchLimits, ConsumerSpec, Rejected},
 };
 
-use crate::writer::{Incoming, Writer};
+use crate::{
+    core::accept::accept,
+    writer::{Batch, Writer},
+};
 
 /// Longer than a write may take; what is offered again before it is done is dropped as a repeat.
 const ACK_WAIT: Duration = Duration::from_secs(60);
@@ -36,12 +39,11 @@ struct Handler {
 
 impl AsyncBatchHandler for Handler {
     async fn handle(&mut self, batch: &[Delivery]) -> anyhow::Result<Rejected> {
-        let incoming = batch.iter().map(|delivery| Incoming {
-            subject: delivery.subject().to_owned(),
-            message_id: delivery.message_id().map(ToOwned::to_owned),
-            body: delivery.payload().clone(),
-        });
-        let written = self.writer.write(incoming.collect()).await;
+        let accept =
+            |delivery: &Delivery| accept(delivery.subject(), delivery.message_id(), delivery.payload());
+        let messages = batch.iter().map(accept).collect();
+        let bodies = batch.iter().map(|delivery| delivery.payload().clone()).collect();
+        let written = self.writer.write(Batch { messages, bodies }).await;
         match &written {
             Ok(_) => self.ctx.ready.met(STORE),
             Err(error) => self.ctx.ready.unmet(STORE, service_kit::report(error)),

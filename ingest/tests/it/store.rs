@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -31,8 +32,8 @@ fn commit(store: &Fjall, now_ms: u64, seq: u64, at_ms: u64, ids: &[&str]) -> Res
     store.commit(&Commit { now_ms, results, accounts: &Accounts::new(), ids: &ids })
 }
 
-fn all(store: &Fjall) -> Vec<u64> {
-    let scan = Scan {
+fn scan() -> Scan {
+    Scan {
         agent: None,
         check: None,
         from: Position::default(),
@@ -40,8 +41,11 @@ fn all(store: &Fjall) -> Vec<u64> {
         limit: 100,
         max_bytes: 1_000_000,
         deadline: Instant::now() + Duration::from_secs(10),
-    };
-    store.page(&scan).unwrap().results.into_iter().map(|result| result.seq).collect()
+    }
+}
+
+fn all(store: &Fjall) -> Vec<u64> {
+    store.page(&scan()).unwrap().results.into_iter().map(|result| result.seq).collect()
 }
 
 #[test]
@@ -101,4 +105,111 @@ fn a_folder_has_one_store() {
     let _first = open(folder.path());
     let second = Fjall::new(folder.path(), 0, Counter::default());
     assert!(second.err().unwrap().to_string().contains("is in use by another process"));
+}
+
+#[test]
+fn a_damaged_row_is_counted_and_the_rest_still_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for seq in 1..=3 {
+        commit(&store, DAY, seq, seq, &[]).unwrap();
+    }
+    drop(store);
+    let database = fjall::Database::builder(folder.path().join("db")).open().unwrap();
+    let rows = database.keyspace("rows", fjall::KeyspaceCreateOptions::default).unwrap();
+    let (key, value) = rows.iter().nth(1).unwrap().into_inner().unwrap();
+    let mut damaged = value.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    rows.insert(key, damaged).unwrap();
+    drop((rows, database));
+
+    let count = Counter::default();
+    let store = Fjall::new(folder.path(), 0, count.clone()).unwrap();
+    store.recover().unwrap();
+    assert_eq!(all(&store), [1, 3]);
+    assert_eq!(count.get(), 1);
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let database = fjall::Database::builder(folder.path().join("db")).open().unwrap();
+    let meta = database.keyspace("meta", fjall::KeyspaceCreateOptions::default).unwrap();
+    meta.insert("format", [2]).unwrap();
+    drop((meta, database));
+    let store = Fjall::new(folder.path(), 0, Counter::default()).unwrap();
+    let error = store.recover().unwrap_err().to_string();
+    assert!(error.contains("are of format 2, this version reads up to 1"), "{error}");
+}
+
+/// A small disk of a test's own, gone with its value. `None` where mounting is not allowed.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+            .arg(folder.path())
+            .output();
+        mount.is_ok_and(|mount| mount.status.success()).then(|| Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn g2_a_disk_that_is_full_loses_nothing_that_was_committed() {
+    let Some(disk) = SmallDisk::new() else {
+        eprintln!("*** a full disk was NOT TESTED: mounting a tmpfs is not allowed here ***");
+        return;
+    };
+    let filler = disk.0.path().join("filler");
+    std::fs::write(&filler, vec![7; 16 << 20]).unwrap();
+    let store = Fjall::new(&disk.0.path().join("data"), 0, Counter::default()).unwrap();
+    store.recover().unwrap();
+    let write = |from: u64| {
+        let (agent, check) = (agent("web-01"), CheckName::new("disk").unwrap());
+        // Output that does not shrink, so that the disk fills.
+        let mut seed = from + 1;
+        let mut noise = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'a' + u8::try_from((seed >> 33) % 26).unwrap())
+        };
+        let output: String = (0..60_000).map(|_| noise()).collect();
+        let json = json("web-01", "disk", from, from)
+            .replace("\"unknown\":true", &format!("\"output\":\"{output}\""));
+        let results = vec![NewResult { agent: &agent, check: &check, at_ms: from, json: json.as_bytes() }];
+        store.commit(&Commit { now_ms: DAY, results, accounts: &Accounts::new(), ids: &HashSet::new() })
+    };
+    let mut committed = 0;
+    let error = loop {
+        match write(committed + 1) {
+            Ok(()) => committed += 1,
+            Err(error) => break service_kit::report(&error),
+        }
+        assert!(committed < 10_000, "the disk never got full");
+    };
+    assert!(error.contains("cannot write the results in"), "{error}");
+    assert!(committed > 10);
+    // No room: still refused, however often it is tried.
+    for _ in 0..3 {
+        let again = store.recover().map(drop).and_then(|()| write(committed + 1));
+        assert!(again.is_err());
+    }
+    std::fs::remove_file(&filler).unwrap();
+    store.recover().unwrap();
+    write(committed + 1).unwrap();
+    let scan_all = |limit| {
+        let mut scan = scan();
+        (scan.limit, scan.max_bytes) = (limit, usize::MAX);
+        store.page(&scan).unwrap().results
+    };
+    let seen: Vec<u64> = scan_all(10_000).iter().map(|result| result.seq).collect();
+    assert_eq!(seen, (1..=committed + 1).collect::<Vec<_>>());
 }

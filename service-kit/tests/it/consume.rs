@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,11 +12,13 @@ use protocol::stream;
 use service_kit::{
     Context, Verdict,
     consume::{self, AsyncBatchHandler, BatchLimits, ConsumerSpec, Delivery, Rejected},
+    nats::NatsSettings,
     publish, streams,
 };
 use testkit::{NatsServer, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{SOON, context, counter};
+use crate::{SOON, context, context_at, counter, settings};
 
 const LIMITS: BatchLimits = BatchLimits { messages: 100, bytes: 1 << 20 };
 
@@ -74,7 +76,7 @@ impl Keep {
             let mut kept = self.kept.lock().unwrap().clone();
             kept.sort_unstable();
             kept.dedup();
-            if kept == expected { Ok(()) } else { Err(format!("{kept:?}")) }
+            if kept == expected { Ok(()) } else { Err(format!("{} of {}", kept.len(), expected.len())) }
         })
         .await;
     }
@@ -127,6 +129,95 @@ async fn g1_what_a_crash_left_under_way_is_handled_before_newer_messages() {
     assert!(kept.is_sorted(), "{kept:?}");
     ctx.tasks.finish(SOON).await.unwrap();
     assert_eq!(unsettled(&ctx).await, 0);
+}
+
+/// A connection that a test can make swallow what the broker sends, and then break.
+struct Proxy {
+    port: u16,
+    swallows: Arc<AtomicBool>,
+    links: Arc<Mutex<tokio::task::JoinSet<()>>>,
+}
+
+impl Proxy {
+    async fn start(server: &NatsServer) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, to) = (listener.local_addr().unwrap().port(), server.port());
+        let (swallows, links) =
+            (Arc::<AtomicBool>::default(), Arc::<Mutex<tokio::task::JoinSet<()>>>::default());
+        let (swallowing, spawned) = (Arc::clone(&swallows), Arc::clone(&links));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let swallowing = Arc::clone(&swallowing);
+                spawned.lock().unwrap().spawn(async move {
+                    let broker = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                    let ((mut from_client, mut to_client), (mut from_broker, mut to_broker)) =
+                        (client.into_split(), broker.into_split());
+                    let down = async {
+                        let mut buffer = vec![0; 4096];
+                        while let Ok(size) = from_broker.read(&mut buffer).await {
+                            let lost = swallowing.load(Ordering::SeqCst);
+                            if size == 0 || (!lost && to_client.write_all(&buffer[..size]).await.is_err()) {
+                                break;
+                            }
+                        }
+                    };
+                    let _ended = tokio::join!(down, tokio::io::copy(&mut from_client, &mut to_broker));
+                });
+            }
+        });
+        Self { port, swallows, links }
+    }
+
+    fn cut(&self) {
+        self.links.lock().unwrap().abort_all();
+        self.swallows.store(false, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g1_what_a_broken_connection_swallowed_is_not_acknowledged() {
+    let server = NatsServer::start().await;
+    const LAST: u64 = 20_000;
+    let direct = context(&server).await;
+    let jetstream = direct.jetstream();
+    let stream = streams::ensure_stream(&jetstream, &stream::RESULTS).await.unwrap();
+    for number in 1..=LAST {
+        let subject = "dogwatch.v1.result.a.b".to_owned();
+        drop(jetstream.publish(subject, Bytes::from(number.to_string())).await.unwrap());
+    }
+    eventually("all are in the stream", SOON, || {
+        let mut stream = stream.clone();
+        async move {
+            let held = stream.info().await.unwrap().state.messages;
+            if held == LAST { Ok(()) } else { Err(held) }
+        }
+    })
+    .await;
+    let proxy = Proxy::start(&server).await;
+    let nats_url = format!("nats://127.0.0.1:{}", proxy.port);
+    let ctx = context_at(&NatsSettings { nats_url, ..settings(&server) }).await;
+    let keep = Keep::default();
+    // Nothing is offered again by time alone.
+    let spec = ConsumerSpec { ack_wait: SOON * 10, ..spec() };
+    consume::batches(&ctx, spec, LIMITS, keep.clone()).await.unwrap();
+    for part in 1..=4 {
+        eventually("some more are handled", SOON, || async {
+            let kept = keep.kept.lock().unwrap().len() as u64;
+            if kept >= part * LAST / 8 { Ok(()) } else { Err(kept) }
+        })
+        .await;
+        proxy.swallows.store(true, Ordering::SeqCst);
+        let delivered = || async {
+            let info = stream.consumer_info("test").await.map_err(|error| error.to_string())?;
+            let last = keep.kept.lock().unwrap().iter().max().copied().unwrap_or(0);
+            let delivered = info.delivered.stream_sequence;
+            if delivered > last { Ok(()) } else { Err(format!("{delivered} {last}")) }
+        };
+        eventually("some are swallowed", SOON, delivered).await;
+        proxy.cut();
+    }
+    keep.has(&(1..=LAST).filter(|number| *number != 13).collect::<Vec<_>>()).await;
+    ctx.tasks.finish(SOON).await.unwrap();
 }
 
 #[tokio::test]

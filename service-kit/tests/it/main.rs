@@ -28,11 +28,14 @@ pub(crate) fn settings(server: &NatsServer) -> NatsSettings {
 }
 
 pub(crate) async fn context(server: &NatsServer) -> Context {
+    context_at(&settings(server)).await
+}
+
+pub(crate) async fn context_at(settings: &NatsSettings) -> Context {
     let (tasks, ready, metrics) = (Tasks::new(), Readiness::default(), Metrics::default());
     let wait = nats::Wait::ForBroker;
-    let client = nats::connect(&settings(server), "test", None, wait, (&metrics, &ready), &tasks.token())
-        .await
-        .unwrap();
+    let client =
+        nats::connect(settings, "test", None, wait, (&metrics, &ready), &tasks.token()).await.unwrap();
     Context { name: "test", nats: client, tasks, ready, metrics }
 }
 
