@@ -15,12 +15,13 @@ use protocol::{
 use service_kit::{Context, now_ms, report};
 
 use crate::{
-    core::{keys, model::Keys, model::Model, model::Touched, plan::Documents},
+    core::{model::Keys, model::Model, model::Touched, plan::Documents},
     inventory::Pending,
     outbound::{
         log::{Appended, Entry, Log, LogError},
         nudge,
     },
+    random,
     store::{self, Position, Store, StoreError},
 };
 
@@ -193,7 +194,7 @@ impl Changes {
             if changes.is_empty() {
                 return Ok((revision, answer));
             }
-            let id = keys::random_hex(16).map_err(|error| SyncError::Internal(error.to_string()))?;
+            let id = random::hex(16).map_err(|error| SyncError::Internal(error.to_string()))?;
             let record = LogRecord {
                 v: VERSION,
                 id,

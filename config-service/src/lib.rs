@@ -9,10 +9,11 @@ mod core;
 mod inbound;
 mod inventory;
 mod outbound;
+mod random;
 pub mod service;
 pub mod settings;
 mod store;
 
-pub use core::keys::new_key;
+pub use random::new_key;
 pub use service::start;
 pub use settings::Settings;

@@ -6,24 +6,9 @@ use protocol::{
     limits,
     log::KeyRecord,
 };
-use rand::TryRngCore;
 
 /// Shortest text that is accepted as a key made elsewhere: 128 random bits in hex.
 const SHORTEST: usize = 32;
-
-/// A new random key: 256 bits, safe in URLs and headers.
-///
-/// # Errors
-/// When the operating system has no random numbers.
-pub fn new_key() -> Result<String, rand::rand_core::OsError> {
-    Ok(format!("dw_{}_{}", random_hex(8)?, random_hex(32)?))
-}
-
-pub(crate) fn random_hex(bytes: usize) -> Result<String, rand::rand_core::OsError> {
-    let mut random = vec![0; bytes];
-    rand::rngs::OsRng.try_fill_bytes(&mut random)?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
-}
 
 /// The part of a key that is not secret. A key that was made elsewhere gets one from its hash.
 fn id_of(key: &str) -> String {
@@ -129,6 +114,7 @@ mod tests {
     use protocol::AgentId;
 
     use super::*;
+    use crate::random::new_key;
 
     fn request(role: Role, agent: Option<&str>) -> KeyCreate {
         let agent = agent.map(|agent| AgentId::new(agent).unwrap());

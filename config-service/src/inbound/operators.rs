@@ -21,6 +21,7 @@ use crate::{
     changes::Changes,
     core::{keys, model::Model, plan},
     inventory::Pending,
+    random,
 };
 
 const MINUTE_MS: u64 = 60_000;
@@ -107,7 +108,7 @@ impl Operators {
     }
 
     async fn create_key(self, request: KeyCreate) -> Result<KeyCreated, ErrorReply> {
-        let key = keys::new_key().map_err(|error| {
+        let key = random::new_key().map_err(|error| {
             ErrorReply::new(ErrorCode::Internal, format!("no random numbers for a key: {error}"))
         })?;
         let record = keys::create(&request, &key, now_ms())?;
