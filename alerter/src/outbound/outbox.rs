@@ -86,7 +86,14 @@ impl Outbox {
         let (mut numbers, mut places) = (Vec::new(), Vec::new());
         let mut failure = None;
         for (number, entry) in &entries {
-            match publish_entry(jetstream, entry).await {
+            let mut published = publish_entry(jetstream, entry).await;
+            if let Err(PublishError::NoStream { .. }) = published {
+                // A broker that is new or was wiped.
+                ensure_stream(jetstream, &stream::ALERTS).await?;
+                ensure_stream(jetstream, &stream::NOTIFY).await?;
+                published = publish_entry(jetstream, entry).await;
+            }
+            match published {
                 Ok(entry_places) => {
                     numbers.push(*number);
                     places.extend(entry_places);
@@ -105,12 +112,7 @@ impl Outbox {
         self.metrics.outbox.set(i64::try_from(left.await??).unwrap_or(i64::MAX));
         match failure {
             None => Ok(entries.len()),
-            Some(error) => {
-                // A broker that is new or was wiped has no streams.
-                ensure_stream(jetstream, &stream::ALERTS).await?;
-                ensure_stream(jetstream, &stream::NOTIFY).await?;
-                Err(error.into())
-            }
+            Some(error) => Err(error.into()),
         }
     }
 
