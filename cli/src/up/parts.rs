@@ -126,7 +126,7 @@ impl Running {
                 note(&format!("{} {unfinished}", part.name));
                 cut_off.push(part.name);
             }
-            process::drain(&part.client).await;
+            process::leave(&part.client).await;
         }
         anyhow::ensure!(cut_off.is_empty(), "cut off while stopping: {}", cut_off.join(", "));
         Ok(())

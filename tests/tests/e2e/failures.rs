@@ -1,6 +1,6 @@
 //! Wrong input and a wrong world: one clear message that says what to do, the right exit code, nothing half-done.
 
-use std::{net::TcpListener, os::unix::fs::PermissionsExt};
+use std::{net::TcpListener, os::unix::fs::PermissionsExt, process::Command};
 
 use testkit::{free_address, program};
 
@@ -87,6 +87,16 @@ async fn a_folder_that_cannot_be_written_says_so() {
 }
 
 #[tokio::test]
+async fn a_read_only_disk_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(_mounted) = Mounted::tmpfs(folder.path(), "ro,size=1m") else { return };
+    let addresses = [free_address(), free_address(), free_address()];
+    let (code, said) = up_fails(&folder.path().join("data"), addresses, &[]).await;
+    assert_eq!(code, Some(1));
+    says(&said, &["cannot use the data folder", "can be written", "Read-only file system"]);
+}
+
+#[tokio::test]
 async fn wrong_flags_and_settings_are_usage_errors() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = folder.path().join("dogwatch.toml");
@@ -164,21 +174,11 @@ async fn a_client_without_a_server_or_a_right_says_so() {
     says(&String::from_utf8_lossy(&output.stderr), &["http://127.0.0.1:1", "dogwatch up"]);
 }
 
-/// Only root can make a small disk; elsewhere the test says so and proves the rest.
 #[tokio::test]
 async fn a_full_disk_stops_nothing_for_good() {
     let folder = tempfile::tempdir().expect("a folder");
-    let disk = folder.path().join("disk");
-    std::fs::create_dir(&disk).expect("create");
-    let mount = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=400m", "tmpfs"])
-        .arg(&disk)
-        .output();
-    if !mount.is_ok_and(|output| output.status.success()) {
-        eprintln!("NOT TESTED: a small disk can only be mounted by root");
-        return;
-    }
-    let _unmount = Unmount(disk.clone());
+    let disk = folder.path();
+    let Some(_mounted) = Mounted::tmpfs(disk, "size=400m") else { return };
     let addresses = [free_address(), free_address(), free_address()];
     let data = disk.join("data");
     let mut program = spawn(&data, addresses, &[]);
@@ -198,8 +198,7 @@ async fn a_full_disk_stops_nothing_for_good() {
 
     // Fill it to the last byte, then give the room back.
     let filler = disk.join("filler");
-    let _full =
-        std::process::Command::new("dd").arg("if=/dev/zero").arg(format!("of={}", filler.display())).output();
+    let _full = Command::new("dd").arg("if=/dev/zero").arg(format!("of={}", filler.display())).output();
     program.wait_for("No space left on device", SOON).await;
     std::fs::remove_file(&filler).expect("remove the filler");
     let before = results();
@@ -212,10 +211,22 @@ async fn a_full_disk_stops_nothing_for_good() {
     assert_eq!(program.ended(SOON).await.code(), Some(0), "{}", program.stderr());
 }
 
-struct Unmount(std::path::PathBuf);
+/// A disk of a test's own. Only root can make one: elsewhere the test says that it did not run.
+struct Mounted<'a>(&'a std::path::Path);
 
-impl Drop for Unmount {
+impl<'a> Mounted<'a> {
+    fn tmpfs(folder: &'a std::path::Path, options: &str) -> Option<Self> {
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        eprintln!("NOT TESTED: only root can mount a disk for this test");
+        None
+    }
+}
+
+impl Drop for Mounted<'_> {
     fn drop(&mut self) {
-        let _unmounted = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        let _unmounted = Command::new("umount").arg("-l").arg(self.0).status();
     }
 }

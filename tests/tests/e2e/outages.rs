@@ -71,20 +71,20 @@ async fn g1_g7_a_killed_broker_is_started_again_and_nothing_is_lost() {
 
 /// The agent goes on while the broker hangs, and sends what it has when it is back.
 #[tokio::test]
-async fn g1_g7_a_broker_that_hangs_is_waited_out() {
+async fn g1_g7_a_broker_that_hangs_for_a_minute_is_waited_out() {
     let up = Up::start(&["--empty"]).await;
     up.apply(EVERY_SECOND);
     let before = *reaches(&up, 2).await.keys().last().expect("results");
     let pid = broker(&up);
     kill("-STOP", pid);
-    // The outage lasts until the agent has made results that nobody could take.
+    // Long enough for clients to find the connection dead: they ping every 15 s.
     let since = Instant::now();
-    eventually("ten seconds of outage", SOON, || async {
-        if since.elapsed() > Duration::from_secs(10) { Ok(()) } else { Err("not yet") }
+    eventually("a minute of outage", 2 * SOON, || async {
+        if since.elapsed() > Duration::from_secs(60) { Ok(()) } else { Err("not yet") }
     })
     .await;
     kill("-CONT", pid);
-    assert_whole(&reaches(&up, before + 8).await);
+    assert_whole(&reaches(&up, before + 55).await);
 }
 
 #[tokio::test]
@@ -131,7 +131,11 @@ async fn ctrl_c_stops_in_order_within_ten_seconds_and_a_second_one_at_once() {
     gone(pid).await;
     let stopped: Vec<usize> = ["agent", "http-bridge", "alerter", "ingest", "config-service", "nats-server"]
         .iter()
-        .map(|part| stderr.rfind(part).unwrap_or_else(|| panic!("{part} is not named in {stderr}")))
+        .map(|part| {
+            stderr
+                .find(&format!("stopping {part}"))
+                .unwrap_or_else(|| panic!("{part} is not named in {stderr}"))
+        })
         .collect();
     assert!(stopped.is_sorted(), "stopped in the wrong order:\n{stderr}");
 
