@@ -84,6 +84,17 @@ impl Fields {
         (!matches!(node.value, Value::Null)).then_some(node)
     }
 
+    /// Keys that the design has and this version does not. They are not among the keys that an unknown one is held
+    /// against.
+    pub(crate) fn later(&mut self, keys: &[&str], problems: &mut Problems<'_>) {
+        for key in keys {
+            if let Some(index) = self.entries.iter().position(|entry| entry.key == *key) {
+                let place = self.entries.swap_remove(index).value.place;
+                problems.add(place, format!("{key} is not available yet: it comes with a later version"));
+            }
+        }
+    }
+
     pub(crate) fn required(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<Node> {
         let node = self.take(key);
         if node.is_none() {

@@ -84,6 +84,7 @@ fn check(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) -> Op
     let unit = fields.text("unit", problems).map(|(_, text)| text);
     let warning = fields.parsed("warning", problems);
     let critical = fields.parsed("critical", problems);
+    fields.later(&["exec"], problems);
     fields.finish(problems);
     let (name, (place, every)) = (name?, every?);
     if every < SECOND {
@@ -219,9 +220,7 @@ fn rule(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) -> Opt
         read.references.push(Reference { place, kind: Kind::Receiver, name: receiver.to_string() });
         notify.push(receiver);
     }
-    if let Some(action) = fields.take("action") {
-        problems.add(action.place, "action is not available yet: it comes with a later version");
-    }
+    fields.later(&["action"], problems);
     fields.finish(problems);
     Some(Rule {
         name: name?,

@@ -65,6 +65,14 @@ pub enum ConnectError {
     Stopped { url: String, reason: String },
 }
 
+impl ConnectError {
+    /// Whether the settings are at fault, so that another start with the same ones would fail as well.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Address { .. } | Self::Secret { .. })
+    }
+}
+
 /// Whether to go on without the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {

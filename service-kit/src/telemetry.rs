@@ -22,14 +22,24 @@ pub enum LogFormat {
     Json,
 }
 
+/// `--log` cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--log {filter:?} is not a filter: {reason}; write a level such as info, or levels of parts such as info,ingest=debug"
+)]
+pub struct FilterError {
+    filter: String,
+    reason: String,
+}
+
 /// Install the logger of the process. Libraries that talk too much at `info` are held at `warn`.
 ///
 /// # Errors
-/// When the filter cannot be read.
-pub fn init(settings: &LogSettings) -> anyhow::Result<()> {
+/// [`FilterError`].
+pub fn init(settings: &LogSettings) -> Result<(), FilterError> {
     let filter = EnvFilter::builder()
         .parse(format!("async_nats=warn,fjall=warn,lsm_tree=warn,sled=warn,{}", settings.log))
-        .map_err(|error| anyhow::anyhow!("--log {:?} is not a filter: {error}", settings.log))?;
+        .map_err(|error| FilterError { filter: settings.log.clone(), reason: error.to_string() })?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second call (tests in one process) keeps the first logger.

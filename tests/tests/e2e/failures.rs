@@ -114,6 +114,12 @@ async fn wrong_flags_and_settings_are_usage_errors() {
             (vec!["--nonsense"], vec!["--nonsense"]),
             (vec!["--grace", "soon"], vec!["--grace", "is not a duration: write it like 30s"]),
             (vec!["--config", &settings], vec!["unknown key \"nats_urll\"", &settings]),
+            (vec!["--log", "loud=="], vec!["--log \"loud==\" is not a filter"]),
+            (
+                vec!["--nats-url", "http://x:1:2"],
+                vec!["is not a NATS address: write it like nats://host:4222"],
+            ),
+            (vec!["--nats-nkey-file", "/no/such/file"], vec!["cannot read the NKey seed from /no/such/file"]),
             (vec!["--config", "/no/such/file"], vec!["cannot read the settings file /no/such/file"]),
         ] {
             let output = program::command(name).args(&args).output().expect("run it");
