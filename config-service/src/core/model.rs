@@ -49,7 +49,7 @@ struct Entry {
     /// What an operator gave by key: wins over what the host says.
     given: (Facts, Labels),
     outcomes: Outcomes,
-    /// What the host said of itself is not on disk yet.
+    /// Facts and labels as the host said them are not on disk yet. It may never say them again, all else it repeats.
     unsaved: bool,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Touched {
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) reply: ConfigReply,
-    /// More than the time of its last request is new and not on disk yet, be it from this request or one before.
+    /// Its facts and labels are not on disk yet, be they from this request or one before.
     pub(crate) unsaved: bool,
 }
 
@@ -247,17 +247,14 @@ impl Model {
             record.labels.clone_from(&request.labels);
         }
         let differs = !known || before != (record.facts.clone(), record.labels.clone());
-        let mut changed = differs;
-        if request.origin == Origin::Agent && record.origin != Origin::Agent {
+        if request.origin == Origin::Agent {
             record.origin = Origin::Agent;
-            changed = true;
         }
         if let Some(version) = &request.agent_version {
-            let version = short(version);
-            changed |= record.agent_version.as_ref() != Some(&version);
-            record.agent_version = Some(version);
+            record.agent_version = Some(short(version));
         }
         record.last_seen_ms = now;
+        entry.unsaved |= differs;
         if differs {
             self.resolve(agent, None);
         }
@@ -265,9 +262,7 @@ impl Model {
         let record = &mut entry.record;
         let revision = record.revision_wanted;
         if request.etag.as_ref() == Some(&record.etag) {
-            changed |= record.revision_applied != Some(revision) || record.error.is_some();
             (record.revision_applied, record.error) = (Some(revision), None);
-            entry.unsaved |= changed;
             return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
         let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
@@ -275,15 +270,14 @@ impl Model {
             Outcome::Unfit(_) => None,
         });
         let config = AgentConfig { revision, etag: record.etag.clone(), checks: checks.collect() };
-        entry.unsaved |= changed;
         Ok(Seen { reply: ConfigReply::Full { config }, unsaved: entry.unsaved })
     }
 
     /// This record of a host is on disk.
-    pub(crate) fn saved(&mut self, agent: &AgentId, saved: HostRecord) {
+    pub(crate) fn saved(&mut self, agent: &AgentId, saved: &HostRecord) {
         if let Some(entry) = self.hosts.get_mut(agent) {
-            let seen = entry.record.last_seen_ms;
-            entry.unsaved &= HostRecord { last_seen_ms: seen, ..saved } != entry.record;
+            let record = &entry.record;
+            entry.unsaved &= (&saved.facts, &saved.labels) != (&record.facts, &record.labels);
         }
     }
 
@@ -417,10 +411,10 @@ mod tests {
         let written = model.record(&a).unwrap().clone();
         // A repeat says nothing new, but the first is not on disk: its answer has to wait as well.
         assert!(model.seen(&a, &request("linux"), 2).unwrap().unsaved);
-        model.saved(&a, written.clone());
+        model.saved(&a, &written);
         assert!(!model.seen(&a, &request("linux"), 3).unwrap().unsaved);
         assert!(model.seen(&a, &request("freebsd"), 4).unwrap().unsaved);
-        model.saved(&a, written);
+        model.saved(&a, &written);
         assert!(model.seen(&a, &request("freebsd"), 5).unwrap().unsaved, "another state was written");
     }
 
