@@ -42,6 +42,10 @@ pub(crate) enum SyncError {
         "stream CONFIG lacks the revisions {from} to {to}, and so does the store here: start the replica that has them"
     )]
     Gap { from: u64, to: u64 },
+    #[error(
+        "the change is in stream CONFIG as revision {revision} and takes effect by itself, do not make it again"
+    )]
+    Later { revision: u64, source: StoreError },
     /// Somebody appends all the time.
     #[error("other replicas change too much at once: try again")]
     Busy,
@@ -51,11 +55,12 @@ pub(crate) enum SyncError {
 
 impl From<SyncError> for ErrorReply {
     fn from(error: SyncError) -> Self {
-        let code = match error {
-            SyncError::Internal(_) => ErrorCode::Internal,
-            _ => ErrorCode::Unavailable,
+        let (code, what) = match error {
+            SyncError::Internal(_) => (ErrorCode::Internal, "no change is possible now"),
+            SyncError::Later { .. } => (ErrorCode::Unavailable, "accepted, but not in force yet"),
+            _ => (ErrorCode::Unavailable, "no change is possible now"),
         };
-        Self::new(code, format!("no change is possible now: {}", report(&error)))
+        Self::new(code, format!("{what}: {}", report(&error)))
     }
 }
 
@@ -204,9 +209,24 @@ impl Changes {
                 message: message.clone(),
                 changes,
             };
+            // What does not fit on the disk is refused before it is in the stream.
+            let store = Arc::clone(&self.store);
+            let (record, room) = blocking(move || {
+                let room = store.room_for(&record);
+                (record, room)
+            })
+            .await?;
+            if let Err(error) = room {
+                // Its failure is what the readiness shows.
+                self.pending.flush();
+                return Err(SyncError::from(error).into());
+            }
             match log.append(&record, log.last).await {
                 Ok(Appended::At(sequence)) => {
-                    self.fold(vec![(sequence, record)]).await?;
+                    self.fold(vec![(sequence, record)]).await.map_err(|error| match error {
+                        SyncError::Store(source) => SyncError::Later { revision: revision + 1, source },
+                        other => other,
+                    })?;
                     self.metrics.accepted.inc();
                     return Ok((revision + 1, answer));
                 }

@@ -8,14 +8,28 @@ use tokio::sync::{Notify, watch};
 /// How long the time of a host's last request may be on its way to the disk.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
-const CLOSED: u64 = u64::MAX;
+/// Why a host is not durable.
+#[derive(Debug, Clone)]
+pub(crate) enum NotDurable {
+    /// The flush failed, and why. It goes on to be tried.
+    Failed(String),
+    Stopping,
+}
 
 /// Hosts and keys that differ from what is on disk. Cheap to mark; a flush takes all of them.
 pub(crate) struct Pending {
     marked: Mutex<Marked>,
     urgent: Notify,
+    flushed: watch::Sender<Flushed>,
+}
+
+#[derive(Default)]
+struct Flushed {
     /// Number of the last flush that succeeded.
-    flushed: watch::Sender<u64>,
+    done: u64,
+    /// The last one that failed, and why.
+    failed: (u64, String),
+    closed: bool,
 }
 
 #[derive(Default)]
@@ -29,7 +43,7 @@ pub(crate) struct Marked {
 impl Pending {
     pub(crate) fn new() -> Self {
         let marked = Mutex::new(Marked { number: 1, ..Marked::default() });
-        Self { marked, urgent: Notify::new(), flushed: watch::Sender::new(0) }
+        Self { marked, urgent: Notify::new(), flushed: watch::Sender::default() }
     }
 
     pub(crate) fn host(&self, agent: AgentId) {
@@ -40,15 +54,25 @@ impl Pending {
         self.marked(|marked| marked.keys.insert(id));
     }
 
-    /// Mark a host and wait until it is durable; many that wait share one flush. `false`: the service stops.
-    pub(crate) async fn durable(&self, agent: AgentId) -> bool {
+    /// Mark a host and wait until it is durable, or one flush has failed; many that wait share one.
+    pub(crate) async fn durable(&self, agent: AgentId) -> Result<(), NotDurable> {
         let mut flushed = self.flushed.subscribe();
         let number = self.marked(|marked| {
             marked.hosts.insert(agent);
             marked.number
         });
+        self.flush();
+        let ended = |f: &Flushed| f.closed || f.done >= number || f.failed.0 >= number;
+        match flushed.wait_for(ended).await {
+            Ok(flushed) if flushed.done >= number => Ok(()),
+            Ok(flushed) if flushed.failed.0 >= number => Err(NotDurable::Failed(flushed.failed.1.clone())),
+            _ => Err(NotDurable::Stopping),
+        }
+    }
+
+    /// Flush at once.
+    pub(crate) fn flush(&self) {
         self.urgent.notify_one();
-        flushed.wait_for(|done| *done >= number).await.is_ok_and(|done| *done != CLOSED)
     }
 
     pub(crate) async fn urgent(&self) {
@@ -63,20 +87,21 @@ impl Pending {
     }
 
     pub(crate) fn done(&self, number: u64) {
-        self.flushed.send_replace(number);
+        self.flushed.send_modify(|flushed| flushed.done = number);
     }
 
     /// There will be no further flush: nobody waits for one.
     pub(crate) fn close(&self) {
-        self.flushed.send_replace(CLOSED);
+        self.flushed.send_modify(|flushed| flushed.closed = true);
     }
 
     /// The flush failed: all of it again with the next one.
-    pub(crate) fn put_back(&self, taken: Marked) {
+    pub(crate) fn failed(&self, taken: Marked, reason: String) {
         self.marked(|marked| {
             marked.hosts.extend(taken.hosts);
             marked.keys.extend(taken.keys);
         });
+        self.flushed.send_modify(|flushed| flushed.failed = (taken.number, reason));
     }
 
     fn marked<T>(&self, change: impl FnOnce(&mut Marked) -> T) -> T {

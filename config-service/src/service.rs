@@ -12,7 +12,6 @@ use futures_util::StreamExt;
 use prometheus_client::metrics::gauge::Gauge;
 use protocol::{AgentId, ErrorCode, ErrorReply, log::KeyRecord, log::LogChange, subject};
 use service_kit::{Context, now_ms, report};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     changes::Changes,
@@ -20,7 +19,7 @@ use crate::{
     inbound::{agents::Agents, operators::Operators},
     inventory::{self, Pending},
     settings::Settings,
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// How long at most until a change that another replica made, and whose news was lost, is noticed.
@@ -165,18 +164,28 @@ fn spawn_inventory(
     let condition = format!("{} store", ctx.name);
     ctx.tasks.spawn("store of the inventory", async move {
         let writer = Writer { store, model, pending, used };
+        let mut failing = String::new();
         loop {
-            wait(&token, &writer.pending).await;
+            tokio::select! {
+                () = writer.pending.urgent(), if failing.is_empty() => {}
+                () = tokio::time::sleep(if failing.is_empty() { inventory::INTERVAL } else { LOOK_AGAIN }) => {}
+                () = token.cancelled() => {}
+            }
             let stopping = token.is_cancelled();
             match writer.flush().await {
-                Ok(()) => ready.met(&condition),
+                Ok(()) => {
+                    if !std::mem::take(&mut failing).is_empty() {
+                        tracing::info!("the store can be written again");
+                    }
+                    ready.met(&condition);
+                }
                 Err(error) => {
                     let reason = report(error.as_ref());
-                    tracing::error!(reason, "the inventory could not be written and will be tried again");
-                    ready.unmet(&condition, reason);
-                    if !stopping {
-                        tokio::time::sleep(LOOK_AGAIN).await;
+                    if reason != failing {
+                        tracing::error!(reason, "the inventory cannot be written and is tried again and again");
                     }
+                    ready.unmet(&condition, reason.clone());
+                    failing = reason;
                 }
             }
             let count = writer.model.read().unwrap_or_else(PoisonError::into_inner).host_count();
@@ -189,14 +198,6 @@ fn spawn_inventory(
     });
 }
 
-async fn wait(token: &CancellationToken, pending: &Pending) {
-    tokio::select! {
-        () = pending.urgent() => {}
-        () = tokio::time::sleep(inventory::INTERVAL) => {}
-        () = token.cancelled() => {}
-    }
-}
-
 struct Writer {
     store: Arc<Store>,
     model: Arc<RwLock<Model>>,
@@ -207,10 +208,6 @@ struct Writer {
 impl Writer {
     async fn flush(&self) -> anyhow::Result<()> {
         let taken = self.pending.take();
-        if taken.hosts.is_empty() && taken.keys.is_empty() {
-            self.pending.done(taken.number);
-            return Ok(());
-        }
         let hosts: Vec<(AgentId, HostRecord)> = {
             let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
             taken
@@ -224,19 +221,28 @@ impl Writer {
             taken.keys.iter().filter_map(|id| Some((id.clone(), *used.get(id)?))).collect()
         };
         let store = Arc::clone(&self.store);
-        let write = move || store.write_hosts(&hosts, &used).map(|()| hosts);
-        match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(hosts)) => {
+        let write = move || {
+            // With nothing to write this still notices when a disk that was full has room again.
+            let idle = hosts.is_empty() && used.is_empty();
+            if idle {
+                store.check()?
+            } else {
+                store.write_hosts(&hosts, &used)?
+            }
+            Ok::<_, StoreError>(hosts)
+        };
+        let written = tokio::task::spawn_blocking(write).await.map_err(anyhow::Error::from);
+        match written.and_then(|written| Ok(written?)) {
+            Ok(hosts) => {
                 let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
-                hosts.into_iter().for_each(|(agent, record)| model.saved(&agent, record));
+                hosts.iter().for_each(|(agent, record)| model.saved(agent, record));
                 drop(model);
                 self.pending.done(taken.number);
                 Ok(())
             }
-            failed => {
-                self.pending.put_back(taken);
-                failed??;
-                Ok(())
+            Err(error) => {
+                self.pending.failed(taken, report(error.as_ref()));
+                Err(error)
             }
         }
     }

@@ -83,16 +83,29 @@ pub struct DocumentList {
     pub documents: Vec<Document>,
 }
 
-/// Request on `dogwatch.v1.admin.hosts`: one host, or all.
+/// Request on `dogwatch.v1.admin.hosts`: one host, or all by their ids, page by page.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
+    /// At most this many; 0, and whatever does not fit into one message: as many as fit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub limit: usize,
+    /// Only hosts behind this one: `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<AgentId>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostList {
     pub hosts: Vec<Host>,
+    /// The last host here when there are more; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<AgentId>,
 }
 
 /// What the inventory knows about one host.

@@ -70,10 +70,18 @@ impl Reader {
     }
 
     async fn read_hosts(&self) -> anyhow::Result<()> {
-        let query = HostQuery::default();
-        let client = &self.ctx.nats;
-        let list: HostList = request::request(client, subject::ADMIN_HOSTS, &query, request::TIMEOUT).await?;
-        let hosts: HashMap<AgentId, HostInfo> = list.hosts.into_iter().map(host_info).collect();
+        let mut hosts = HashMap::new();
+        let mut query = HostQuery::default();
+        loop {
+            let client = &self.ctx.nats;
+            let page: HostList =
+                request::request(client, subject::ADMIN_HOSTS, &query, request::TIMEOUT).await?;
+            hosts.extend(page.hosts.into_iter().map(host_info));
+            let Some(next) = page.next else { break };
+            // Upwards only, so that this ends whoever answers.
+            anyhow::ensure!(query.after.as_ref() < Some(&next), "the pages of hosts go back to {next}");
+            query.after = Some(next);
+        }
         self.engine.run(move |engine| engine.set_hosts(hosts)).await
     }
 
@@ -116,7 +124,7 @@ impl Reader {
 /// What config-service knows of these agents; of some, maybe nothing.
 pub async fn fetch_hosts(client: &async_nats::Client, agents: Vec<AgentId>) -> Vec<(AgentId, HostInfo)> {
     let fetch = |agent: AgentId| async move {
-        let query = HostQuery { agent: Some(agent.clone()) };
+        let query = HostQuery { agent: Some(agent.clone()), ..HostQuery::default() };
         let answer =
             request::request::<_, HostList>(client, subject::ADMIN_HOSTS, &query, HOST_TIMEOUT).await;
         match answer {

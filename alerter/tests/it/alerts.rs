@@ -151,6 +151,17 @@ async fn a_host_that_is_new_is_asked_for_before_it_is_judged() {
 }
 
 #[tokio::test]
+async fn hosts_are_read_page_by_page() {
+    let sink = WebhookSink::start().await;
+    let bed = Bed::new(documents(&sink)).await;
+    let names = ["web-01", "web-02", "web-03"];
+    bed.config.lock().unwrap().hosts = names.map(host).into();
+    let _alerter = bed.alerter().await;
+    let pages: Vec<String> = bed.config.lock().unwrap().pages.iter().map(ToString::to_string).collect();
+    assert_eq!(pages, names[..2]);
+}
+
+#[tokio::test]
 async fn without_config_service_results_wait_and_readiness_says_so() {
     let sink = WebhookSink::start().await;
     let mut bed = Bed::without_config(documents(&sink)).await;

@@ -25,7 +25,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(crate) struct Config {
     pub(crate) documents: DocumentList,
+    /// In the order of their ids.
     pub(crate) hosts: Vec<Host>,
+    /// Hosts behind which pages were asked for.
+    pub(crate) pages: Vec<AgentId>,
 }
 
 pub(crate) struct Bed {
@@ -56,7 +59,8 @@ impl Bed {
         let nats = NatsServer::start().await;
         let client = nats.client().await;
         let documents = DocumentList { revision: 1, documents };
-        let config = Arc::new(Mutex::new(Config { documents, hosts: vec![host("web-01")] }));
+        let config =
+            Arc::new(Mutex::new(Config { documents, hosts: vec![host("web-01")], pages: Vec::new() }));
         streams::ensure_stream(&jetstream(&client), &stream::RESULTS).await.unwrap();
         Self { nats, client, config, data: tempfile::tempdir().unwrap(), answers: None }
     }
@@ -200,14 +204,21 @@ async fn answer(
 ) {
     while let Some(request) = requests.next().await {
         let body = {
-            let config = config.lock().unwrap();
+            let mut config = config.lock().unwrap();
             if request.subject.as_str() == subject::ADMIN_DOCUMENTS {
                 protocol::encode(&Reply::Ok(config.documents.clone())).unwrap()
             } else {
                 let query: HostQuery = serde_json::from_slice(&request.payload).unwrap();
-                let wanted = |host: &&Host| query.agent.as_ref().is_none_or(|agent| host.agent == *agent);
-                let hosts = config.hosts.iter().filter(wanted).cloned().collect();
-                protocol::encode(&Reply::Ok(HostList { hosts })).unwrap()
+                let wanted = |host: &&Host| match &query.agent {
+                    Some(agent) => host.agent == *agent,
+                    None => Some(&host.agent) > query.after.as_ref(),
+                };
+                // Pages of one host.
+                let mut found = config.hosts.iter().filter(wanted).cloned();
+                let hosts: Vec<Host> = found.by_ref().take(1).collect();
+                let next = found.next().and_then(|_| hosts.first()).map(|host| host.agent.clone());
+                config.pages.extend(query.after);
+                protocol::encode(&Reply::Ok(HostList { hosts, next })).unwrap()
             }
         };
         client.publish(request.reply.unwrap(), body.into()).await.unwrap();

@@ -112,9 +112,21 @@ fn agent_query(agent: Option<&AgentId>) -> Vec<(&'static str, String)> {
 /// # Errors
 /// [`super::http::ClientError`], as for all of these.
 pub(crate) async fn hosts(args: &HostsArgs) -> anyhow::Result<()> {
-    let query = agent_query(args.agent.as_ref());
-    let list: HostList = Client::open(&args.common)?.get(&["api", "v1", "hosts"], &query).await?;
-    output::print(&list.hosts, &HOSTS, args.common.output)
+    let client = Client::open(&args.common)?;
+    let mut hosts = Vec::new();
+    let mut after = None;
+    loop {
+        let mut query = agent_query(args.agent.as_ref());
+        query.extend(after.map(|after: AgentId| ("after", after.to_string())));
+        let page: HostList = client.get(&["api", "v1", "hosts"], &query).await?;
+        let more = !page.hosts.is_empty();
+        hosts.extend(page.hosts);
+        match page.next {
+            Some(next) if more => after = Some(next),
+            _ => break,
+        }
+    }
+    output::print(&hosts, &HOSTS, args.common.output)
 }
 
 pub(crate) async fn checks(common: &Common) -> anyhow::Result<()> {

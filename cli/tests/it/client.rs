@@ -108,12 +108,18 @@ async fn results(Query(query): Query<std::collections::HashMap<String, String>>)
     })
 }
 
-async fn hosts() -> Json<Value> {
-    Json(
-        json!({"hosts": [{"agent": "web-01", "facts": {"os": "linux", "distro": "debian"}, "labels": {"role": "web"},
+/// Two pages.
+async fn hosts(Query(query): Query<std::collections::HashMap<String, String>>) -> Json<Value> {
+    let host = |agent: &str| {
+        json!({"agent": agent, "facts": {"os": "linux", "distro": "debian"}, "labels": {"role": "web"},
         "first_seen_ms": 1, "last_seen_ms": 1, "revision_wanted": 7, "revision_applied": 6, "checks": ["disk"],
-        "unfit": [{"check": "os_updates", "reason": "no variant fits"}]}]}),
-    )
+        "unfit": [{"check": "os_updates", "reason": "no variant fits"}]})
+    };
+    Json(match query.get("after").map(String::as_str) {
+        None => json!({"hosts": [host("web-01")], "next": "web-01"}),
+        Some("web-01") => json!({"hosts": [host("web-02")]}),
+        Some(other) => panic!("after {other}"),
+    })
 }
 
 async fn create_key(Json(request): Json<Value>) -> Response {
@@ -194,6 +200,7 @@ async fn rows_are_tables_json_lines_or_yaml() {
     let table = stdout(&bridge.run(&["hosts"]).await);
     let words: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(words[0], "web-01");
+    assert!(table.lines().count() == 3 && table.contains("web-02"), "every page: {table}");
     assert!(
         table.contains("debian") && table.contains("6 of 7") && table.contains("os_updates: no variant fits")
     );

@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
     sync::Arc,
 };
 
 use documents::HostView;
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
-    admin::{Host, UnfitCheck},
+    admin::{Host, HostList, HostQuery, UnfitCheck},
     config::{AgentConfig, ConfigReply, ConfigRequest, ConfigStatus},
     document::{Document, Kind},
     limits,
@@ -25,6 +26,10 @@ use super::{
 const HOST_BYTES: usize = 64 * 1024;
 /// Longest text that is kept of an agent's words: its version, why it failed.
 const TEXT: usize = 1_000;
+/// What is left of each reason why a check does not fit when there are too many for one message, in characters.
+const REASON: usize = 40;
+/// Hosts of one page as JSON; the rest of the message is what is around them.
+const PAGE_BYTES: usize = limits::MESSAGE - 1_024;
 
 pub(crate) type Keys = BTreeMap<String, KeyRecord>;
 
@@ -49,7 +54,7 @@ struct Entry {
     /// What an operator gave by key: wins over what the host says.
     given: (Facts, Labels),
     outcomes: Outcomes,
-    /// What the host said of itself is not on disk yet.
+    /// Facts and labels as the host said them are not on disk yet. It may never say them again, all else it repeats.
     unsaved: bool,
 }
 
@@ -76,7 +81,7 @@ pub(crate) struct Touched {
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) reply: ConfigReply,
-    /// More than the time of its last request is new and not on disk yet, be it from this request or one before.
+    /// Its facts and labels are not on disk yet, be they from this request or one before.
     pub(crate) unsaved: bool,
 }
 
@@ -247,17 +252,14 @@ impl Model {
             record.labels.clone_from(&request.labels);
         }
         let differs = !known || before != (record.facts.clone(), record.labels.clone());
-        let mut changed = differs;
-        if request.origin == Origin::Agent && record.origin != Origin::Agent {
+        if request.origin == Origin::Agent {
             record.origin = Origin::Agent;
-            changed = true;
         }
         if let Some(version) = &request.agent_version {
-            let version = short(version);
-            changed |= record.agent_version.as_ref() != Some(&version);
-            record.agent_version = Some(version);
+            record.agent_version = Some(short(version));
         }
         record.last_seen_ms = now;
+        entry.unsaved |= differs;
         if differs {
             self.resolve(agent, None);
         }
@@ -265,9 +267,7 @@ impl Model {
         let record = &mut entry.record;
         let revision = record.revision_wanted;
         if request.etag.as_ref() == Some(&record.etag) {
-            changed |= record.revision_applied != Some(revision) || record.error.is_some();
             (record.revision_applied, record.error) = (Some(revision), None);
-            entry.unsaved |= changed;
             return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
         let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
@@ -275,15 +275,14 @@ impl Model {
             Outcome::Unfit(_) => None,
         });
         let config = AgentConfig { revision, etag: record.etag.clone(), checks: checks.collect() };
-        entry.unsaved |= changed;
         Ok(Seen { reply: ConfigReply::Full { config }, unsaved: entry.unsaved })
     }
 
     /// This record of a host is on disk.
-    pub(crate) fn saved(&mut self, agent: &AgentId, saved: HostRecord) {
+    pub(crate) fn saved(&mut self, agent: &AgentId, saved: &HostRecord) {
         if let Some(entry) = self.hosts.get_mut(agent) {
-            let seen = entry.record.last_seen_ms;
-            entry.unsaved &= HostRecord { last_seen_ms: seen, ..saved } != entry.record;
+            let record = &entry.record;
+            entry.unsaved &= (&saved.facts, &saved.labels) != (&record.facts, &record.labels);
         }
     }
 
@@ -313,16 +312,31 @@ impl Model {
         self.hosts.len()
     }
 
-    /// One host, or all, as operators see them.
-    pub(crate) fn hosts(&self, agent: Option<&AgentId>) -> Vec<Host> {
-        match agent {
-            Some(agent) => self.hosts.get(agent).map(|entry| host(agent, entry)).into_iter().collect(),
-            None => self.hosts.iter().map(|(agent, entry)| host(agent, entry)).collect(),
+    /// One host, or a page of all that fits into one message, as operators see them.
+    pub(crate) fn hosts(&self, query: &HostQuery) -> HostList {
+        let mut list = HostList::default();
+        if let Some(agent) = &query.agent {
+            list.hosts.extend(self.hosts.get(agent).map(|entry| host(agent, entry).0));
+            return list;
         }
+        let limit = if query.limit == 0 { usize::MAX } else { query.limit };
+        let after = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut size = 0_usize;
+        for (agent, entry) in self.hosts.range::<AgentId, _>((after, Bound::Unbounded)) {
+            let (host, bytes) = host(agent, entry);
+            size += bytes + 1;
+            if list.hosts.len() == limit || size > PAGE_BYTES {
+                list.next = list.hosts.last().map(|host| host.agent.clone());
+                break;
+            }
+            list.hosts.push(host);
+        }
+        list
     }
 }
 
-fn host(agent: &AgentId, entry: &Entry) -> Host {
+/// A host as operators see it, and its size as JSON, which a page always has room for.
+fn host(agent: &AgentId, entry: &Entry) -> (Host, usize) {
     let record = entry.record.clone();
     let (mut facts, mut labels) = (record.facts, record.labels);
     facts.extend(entry.given.0.clone());
@@ -335,7 +349,7 @@ fn host(agent: &AgentId, entry: &Entry) -> Host {
             Outcome::Unfit(reason) => unfit.push(UnfitCheck { check: name.clone(), reason: reason.clone() }),
         }
     }
-    Host {
+    let mut host = Host {
         agent: agent.clone(),
         facts,
         labels,
@@ -348,7 +362,17 @@ fn host(agent: &AgentId, entry: &Entry) -> Host {
         error: record.error,
         checks,
         unfit,
+    };
+    let size = |host: &Host| protocol::encode(host).map_or(usize::MAX, |json| json.len());
+    let mut bytes = size(&host);
+    if bytes > limits::MESSAGE / 2 {
+        // Only thousands of reasons make it so large.
+        for unfit in &mut host.unfit {
+            unfit.reason = unfit.reason.chars().take(REASON).collect();
+        }
+        bytes = size(&host);
     }
+    (host, bytes)
 }
 
 fn check_size(request: &ConfigRequest) -> Result<(), String> {
@@ -417,10 +441,10 @@ mod tests {
         let written = model.record(&a).unwrap().clone();
         // A repeat says nothing new, but the first is not on disk: its answer has to wait as well.
         assert!(model.seen(&a, &request("linux"), 2).unwrap().unsaved);
-        model.saved(&a, written.clone());
+        model.saved(&a, &written);
         assert!(!model.seen(&a, &request("linux"), 3).unwrap().unsaved);
         assert!(model.seen(&a, &request("freebsd"), 4).unwrap().unsaved);
-        model.saved(&a, written);
+        model.saved(&a, &written);
         assert!(model.seen(&a, &request("freebsd"), 5).unwrap().unsaved, "another state was written");
     }
 
@@ -434,11 +458,68 @@ mod tests {
         let linux = "kind: Check\nname: l\nevery: 1m\nbuiltin: cpu\nhosts: facts.os == \"linux\"\n";
         assert_eq!(put(&mut model, linux), [agent("a")]);
         assert_eq!(put(&mut model, "kind: Receiver\nname: r\nwebhook: {url: \"http://x\"}\n"), []);
-        let wanted: Vec<u64> = model.hosts(None).iter().map(|host| host.revision_wanted).collect();
+        let wanted: Vec<u64> =
+            model.hosts(&HostQuery::default()).hosts.iter().map(|host| host.revision_wanted).collect();
         assert_eq!((wanted, model.revision), (vec![2, 1], 3));
         let deleted = LogChange::DocumentDeleted { kind: Kind::Check, name: "l".to_owned() };
         assert_eq!(fold(&mut model, vec![deleted]), [agent("a")]);
-        assert_eq!(model.hosts(Some(&agent("a")))[0].checks.len(), 1);
+        let query = HostQuery { agent: Some(agent("a")), ..HostQuery::default() };
+        assert_eq!(model.hosts(&query).hosts[0].checks.len(), 1);
+    }
+
+    /// All pages, each of which goes into one message.
+    fn pages(model: &Model, limit: usize) -> Vec<HostList> {
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let page = model.hosts(&HostQuery { limit, after, agent: None });
+            let reply = protocol::encode(&protocol::Reply::Ok(&page)).unwrap();
+            assert!(reply.len() <= limits::MESSAGE, "{}", reply.len());
+            after = page.next.clone();
+            pages.push(page);
+            if after.is_none() {
+                return pages;
+            }
+        }
+    }
+
+    #[test]
+    fn g10_hosts_are_listed_whole_in_pages_that_fit() {
+        let mut model = Model::load(0, Documents::new(), Keys::new(), Vec::new(), 5_000).0;
+        assert_eq!(pages(&model, 0), [HostList::default()]);
+        for n in 0..40 {
+            // The largest that a host may say of itself.
+            let mut large = request("linux");
+            large.facts.as_mut().unwrap().insert("x".to_owned(), "y".repeat(HOST_BYTES - 100).into());
+            let large = if n < 20 { large } else { request("linux") };
+            model.seen(&agent(&format!("h{n:02}")), &large, 1).unwrap();
+        }
+        let names = |pages: &[HostList]| -> Vec<String> {
+            pages.iter().flat_map(|page| &page.hosts).map(|host| host.agent.to_string()).collect()
+        };
+        let all: Vec<String> = (0..40).map(|n| format!("h{n:02}")).collect();
+        for (limit, count) in [(0, 1), (1, 40), (7, 6), (20, 2), (39, 2), (40, 1), (1_000, 1)] {
+            let pages = pages(&model, limit);
+            assert_eq!((pages.len(), names(&pages)), (count, all.clone()), "limit {limit}");
+        }
+        for n in 0..100 {
+            let mut large = request("linux");
+            large.facts.as_mut().unwrap().insert("x".to_owned(), "y".repeat(HOST_BYTES - 100).into());
+            model.seen(&agent(&format!("k{n:02}")), &large, 1).unwrap();
+        }
+        let pages = pages(&model, 0);
+        assert_eq!((pages.len(), names(&pages).len()), (2, 140));
+    }
+
+    #[test]
+    fn a_host_with_thousands_of_reasons_fits_into_a_page() {
+        let mut model = empty();
+        model.seen(&agent("a"), &request("linux"), 1).unwrap();
+        let entry = model.hosts.get_mut(&agent("a")).unwrap();
+        for n in 0..limits::CHECKS {
+            let name = CheckName::new(&format!("{}{n:05}", "c".repeat(59))).unwrap();
+            entry.outcomes.insert(name, Outcome::Unfit("why ".repeat(250)));
+        }
+        assert_eq!(pages(&model, 0)[0].hosts[0].unfit.len(), limits::CHECKS);
     }
 
     proptest! {
@@ -461,7 +542,7 @@ mod tests {
             let documents = (*model.documents).clone();
             let (again, changed) = Model::load(model.revision, documents, Keys::new(), model.records(), 10);
             prop_assert_eq!(changed, Vec::<AgentId>::new());
-            prop_assert_eq!(again.hosts(None), model.hosts(None));
+            prop_assert_eq!(again.hosts(&HostQuery::default()), model.hosts(&HostQuery::default()));
         }
     }
 }

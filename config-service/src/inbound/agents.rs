@@ -11,7 +11,11 @@ use protocol::{
 };
 use service_kit::{Context, now_ms, respond};
 
-use crate::{changes::Changes, core::model::Model, inventory::Pending};
+use crate::{
+    changes::Changes,
+    core::model::Model,
+    inventory::{NotDurable, Pending},
+};
 
 #[derive(Clone)]
 pub(crate) struct Agents {
@@ -80,11 +84,18 @@ impl Agents {
                 Ok(ConfigReply::Refused { reason })
             }
             Ok(seen) => {
-                if !seen.unsaved {
+                if seen.unsaved {
+                    self.pending.durable(agent).await.map_err(|reason| {
+                        let message = match reason {
+                            NotDurable::Failed(reason) => {
+                                format!("what the host says cannot be kept: {reason}")
+                            }
+                            NotDurable::Stopping => "this replica stops: ask again".to_owned(),
+                        };
+                        ErrorReply::new(ErrorCode::Unavailable, message)
+                    })?;
+                } else {
                     self.pending.host(agent);
-                } else if !self.pending.durable(agent).await {
-                    let message = "this replica stops: ask again";
-                    return Err(ErrorReply::new(ErrorCode::Unavailable, message));
                 }
                 match &seen.reply {
                     ConfigReply::Unchanged { .. } => self.metrics.unchanged.inc(),

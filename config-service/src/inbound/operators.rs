@@ -97,13 +97,13 @@ impl Operators {
     }
 
     fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {
-        let hosts = self.known()?.hosts(query.agent.as_ref());
+        let list = self.known()?.hosts(query);
         match &query.agent {
-            Some(agent) if hosts.is_empty() => {
+            Some(agent) if list.hosts.is_empty() => {
                 let message = format!("there is no host {agent}: `dogwatch hosts` shows all");
                 Err(ErrorReply::new(ErrorCode::NotFound, message).at("agent"))
             }
-            _ => Ok(HostList { hosts }),
+            _ => Ok(list),
         }
     }
 

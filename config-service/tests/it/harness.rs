@@ -124,11 +124,17 @@ pub(crate) fn names(config: &AgentConfig) -> Vec<&str> {
 }
 
 pub(crate) async fn hosts(client: &async_nats::Client) -> Vec<Host> {
-    ask::<_, HostList>(client, subject::ADMIN_HOSTS, &HostQuery::default()).await.unwrap().hosts
+    let list = host_page(client, &HostQuery::default()).await;
+    assert_eq!(list.next, None);
+    list.hosts
+}
+
+pub(crate) async fn host_page(client: &async_nats::Client, query: &HostQuery) -> HostList {
+    ask(client, subject::ADMIN_HOSTS, query).await.unwrap()
 }
 
 pub(crate) async fn host(client: &async_nats::Client, name: &str) -> Result<Host, ErrorReply> {
-    let query = HostQuery { agent: Some(agent(name)) };
+    let query = HostQuery { agent: Some(agent(name)), ..HostQuery::default() };
     let mut list: HostList = ask(client, subject::ADMIN_HOSTS, &query).await?;
     Ok(list.hosts.remove(0))
 }

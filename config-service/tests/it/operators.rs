@@ -1,6 +1,7 @@
+use futures_util::StreamExt;
 use protocol::{
     ErrorCode, ErrorReply, Reply,
-    admin::{Applied, Change},
+    admin::{Applied, Change, HostQuery},
     subject,
 };
 use testkit::NatsServer;
@@ -114,4 +115,36 @@ async fn changes_at_once_on_two_replicas_all_happen_and_both_tell_the_same() {
     assert_eq!(documents(&client).await.documents.len(), 12);
     assert_eq!(host(&client, "web-01").await.unwrap().checks.len(), 12);
     drop(second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g10_three_thousand_hosts_with_large_facts_are_listed_page_by_page() {
+    let nats = NatsServer::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let _replica = Replica::start(&nats.url(), data.path()).await;
+    let client = nats.client().await;
+    apply(&client, CPU).await.unwrap();
+    let (text, names) = ("x".repeat(8 * 1024), (0..3_000).map(|n| format!("h{n:04}")).collect::<Vec<_>>());
+    let request = with_fact("text", &text);
+    futures_util::stream::iter(&names)
+        .for_each_concurrent(256, |name| async {
+            full(&client, name, &request).await;
+        })
+        .await;
+    for limit in [0, 100] {
+        let (mut listed, mut pages) = (Vec::new(), 0);
+        let mut query = HostQuery { limit, ..HostQuery::default() };
+        loop {
+            let page = host_page(&client, &query).await;
+            pages += 1;
+            listed.extend(page.hosts.iter().map(|host| host.agent.to_string()));
+            assert!(page.hosts.iter().all(|host| host.facts["text"] == text));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed, names);
+        assert!(if limit == 0 { (6..10).contains(&pages) } else { pages == 30 }, "{pages} pages");
+    }
 }

@@ -67,11 +67,19 @@ async fn questions_reach_the_services_and_answers_come_back() {
     problem(bridge.get("/api/v1/results?limit=many", Role::Viewer).await, 400).await;
 
     respond(&bridge.behind, subject::ADMIN_HOSTS, limits, |_, query: HostQuery| async move {
+        if query.agent.is_none() {
+            assert_eq!((query.limit, &query.after), (2, &AgentId::new("web-01").ok()));
+            return Ok(HostList { hosts: Vec::new(), next: query.after });
+        }
         let reply = ErrorReply::new(ErrorCode::NotFound, format!("no host {}", query.agent.unwrap()));
-        Err::<HostList, _>(reply)
+        Err(reply)
     })
     .await
     .unwrap();
+    let page: Value =
+        bridge.get("/api/v1/hosts?limit=2&after=web-01", Role::Viewer).await.json().await.unwrap();
+    assert_eq!(page, json!({"hosts": [], "next": "web-01"}));
+    problem(bridge.get("/api/v1/hosts?after=NO", Role::Viewer).await, 400).await;
     assert_eq!(
         problem(bridge.get("/api/v1/hosts?agent=x", Role::Viewer).await, 404).await["detail"],
         "no host x"

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use protocol::{Reply, admin, alert, config, query, result, stored};
+use protocol::{Reply, admin, alert, config, log, query, result, stored};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -41,6 +41,10 @@ const READERS: &[(&str, Reader)] = &[
     ("check_result", reads::<result::CheckResult>),
     ("check_result_http", reads::<result::CheckResult>),
     ("config_changed", reads::<config::ConfigChanged>),
+    ("config_log_document_deleted", reads::<log::LogRecord>),
+    ("config_log_document_put", reads::<log::LogRecord>),
+    ("config_log_key_created", reads::<log::LogRecord>),
+    ("config_log_key_revoked", reads::<log::LogRecord>),
     ("config_reply_full", reads::<config::ConfigReply>),
     ("config_reply_refused", reads::<config::ConfigReply>),
     ("config_reply_unchanged", reads::<config::ConfigReply>),
