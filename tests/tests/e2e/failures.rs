@@ -191,10 +191,13 @@ async fn a_full_disk_stops_nothing_for_good() {
     program.wait_for("ready  http", SOON).await;
     let key = data.join("admin.key").to_string_lossy().into_owned();
     let url = format!("http://{}", addresses[0]);
-    let results = || {
+    let run = |args: &[&str]| {
         let mut command = program::command("dogwatch");
-        command.args(["results", "--check", "load", "-o", "json", "--server", &url, "--key-file", &key]);
-        let output = command.output().expect("run dogwatch");
+        command.args(args).args(["-o", "json", "--server", &url, "--key-file", &key]);
+        command.output().expect("run dogwatch")
+    };
+    let results = || {
+        let output = run(&["results", "--check", "load"]);
         String::from_utf8_lossy(&output.stdout).lines().count()
     };
     testkit::eventually("results before", SOON, || async {
@@ -211,6 +214,16 @@ async fn a_full_disk_stops_nothing_for_good() {
     testkit::eventually("results again", SOON, || async {
         let after = results();
         if after > before { Ok(()) } else { Err(format!("{after}")) }
+    })
+    .await;
+    let documents = folder.path().join("documents.yaml");
+    std::fs::write(&documents, "kind: Check\nname: new\nevery: 5s\nbuiltin: uptime\n").expect("write");
+    let applied = run(&["apply", &documents.to_string_lossy(), "--yes"]);
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    testkit::eventually("G1: nothing is missing", SOON, || async {
+        let account = String::from_utf8(run(&["audit", "loss"]).stdout).expect("UTF-8");
+        let whole = account.contains("\"missing\":0") && account.contains("\"lost\":0");
+        if whole { Ok(()) } else { Err(account) }
     })
     .await;
     program.signal(2);
