@@ -12,6 +12,7 @@ mod starter;
 
 use std::{
     io::Write,
+    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -55,11 +56,13 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
 
     progress.step("nats-server");
     let agent = if args.no_agent { None } else { Some(parts::agent_id()?) };
-    let files = prepare_broker(args, &path, agent.as_ref())?;
+    let monitor = ports::any()?;
+    let files = prepare_broker(args, &path, agent.as_ref(), monitor)?;
     let server = nats_server::find(args.nats_server.as_deref())?;
     nats_server::stop_leftover(&path.join("nats")).await?;
     ports::free(([127, 0, 0, 1], args.nats_port).into(), "--nats-port N")?;
-    let mut nats = NatsServer::start(&server, &path.join("nats"), args.nats_port, nats_pid, &stop).await?;
+    let mut nats =
+        NatsServer::start(&server, &path.join("nats"), (args.nats_port, monitor), nats_pid, &stop).await?;
 
     let mut running = Running::default();
     let surroundings =
@@ -88,6 +91,7 @@ fn prepare_broker(
     args: &UpArgs,
     folder: &Path,
     agent: Option<&AgentId>,
+    monitor: SocketAddr,
 ) -> anyhow::Result<crate::broker_setup::BrokerFiles> {
     let nats = folder.join("nats");
     let files = BrokerSetup {
@@ -96,7 +100,7 @@ fn prepare_broker(
         admin_key: &local::admin_key(folder),
         // On loopback: other hosts come over HTTP until they have certificates.
         listen: ([127, 0, 0, 1], args.nats_port).into(),
-        monitor: None,
+        monitor: Some(monitor),
         store: &nats.join("store"),
         log: Some(&nats.join("nats-server.log")),
         agents: agent.map(std::slice::from_ref).unwrap_or_default(),

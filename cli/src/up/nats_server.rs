@@ -7,6 +7,7 @@
 use std::{
     ffi::OsString,
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{
@@ -36,6 +37,11 @@ const STOP: Duration = Duration::from_millis(2_500);
 /// After so many ends without a minute's run in between, something is wrong that another start does not heal.
 const RESTARTS: u32 = 10;
 const SETTLED: Duration = Duration::from_secs(60);
+/// How often its health is asked for, and how often in a row it must be bad.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+const SICK_AFTER: u32 = 2;
+/// Bytes free on the disk without which another start would not help.
+const ROOM: u64 = 32 * 1024 * 1024;
 const REMEDY: &str = "install NATS 2.11 or newer (https://nats.io), name one with --nats-server FILE, or start by \
                       `cargo xtask up`, which fetches it";
 
@@ -150,18 +156,18 @@ pub(crate) struct NatsServer {
 }
 
 impl NatsServer {
-    /// Start it on the `nats.conf` in `folder` and wait until it listens.
+    /// Start it on the `nats.conf` in `folder` and wait until it listens. Its health is asked for at `monitor`.
     ///
     /// # Errors
     /// When it ends at once, does not listen within two minutes, or `cancel` comes first.
     pub(crate) async fn start(
         program: &Path,
         folder: &Path,
-        port: u16,
+        (port, monitor): (u16, SocketAddr),
         pid: PidCell,
         cancel: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let launch = Launch { program: program.to_owned(), folder: folder.to_owned(), port, pid };
+        let launch = Launch { program: program.to_owned(), folder: folder.to_owned(), port, monitor, pid };
         let mut child = launch.spawn()?;
         let listening = tokio::select! {
             listening = launch.listening(&mut child) => listening,
@@ -198,6 +204,7 @@ struct Launch {
     program: PathBuf,
     folder: PathBuf,
     port: u16,
+    monitor: SocketAddr,
     pid: PidCell,
 }
 
@@ -244,15 +251,18 @@ impl Launch {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let (mut started, mut restarts) = (Instant::now(), 0);
         loop {
-            let ended = tokio::select! {
-                ended = child.wait() => ended,
+            let reason = tokio::select! {
+                ended = child.wait() => match ended {
+                    Ok(status) => self.last_words(status),
+                    Err(error) => error.to_string(),
+                },
+                reason = self.sick() => {
+                    self.end(&mut child).await;
+                    reason
+                }
                 () = stop.cancelled() => return self.end(&mut child).await,
             };
             self.pid.set(None);
-            let reason = match ended {
-                Ok(status) => self.last_words(status),
-                Err(error) => error.to_string(),
-            };
             if started.elapsed() > SETTLED {
                 backoff.reset();
                 restarts = 0;
@@ -262,7 +272,7 @@ impl Launch {
                 failure.send_replace(Some(reason));
                 return;
             }
-            tracing::error!(reason, "the nats-server ended and is started again");
+            tracing::error!(reason, "the nats-server is started again");
             tokio::select! {
                 () = sleep(backoff.next_delay()) => {}
                 () = stop.cancelled() => return,
@@ -274,6 +284,40 @@ impl Launch {
                     failure.send_replace(Some(format!("{error:#}")));
                     return;
                 }
+            }
+        }
+    }
+
+    /// Resolves with the reason when it lives and does not work, although it did, and another start may help. After a
+    /// full disk nats-server refuses every write to the stream that met it, until it is started again.
+    async fn sick(&self) -> String {
+        let client = reqwest::Client::builder().no_proxy().timeout(HEALTH_EVERY).build();
+        let client = match client {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::warn!(
+                    error = service_kit::report(&error),
+                    "the nats-server's health is not watched"
+                );
+                return std::future::pending().await;
+            }
+        };
+        let url = format!("http://{}/healthz", self.monitor);
+        let (mut was_well, mut sick) = (false, 0);
+        loop {
+            sleep(HEALTH_EVERY).await;
+            // No answer is not a bad one: it may be slow, or about to end by itself.
+            let Ok(answer) = client.get(&url).send().await else { continue };
+            if answer.status().is_success() {
+                (was_well, sick) = (true, 0);
+                continue;
+            }
+            let reason = answer.text().await.unwrap_or_default();
+            sick += 1;
+            let room =
+                rustix::fs::statvfs(&self.folder).is_ok_and(|disk| disk.f_bavail * disk.f_frsize > ROOM);
+            if was_well && sick >= SICK_AFTER && room {
+                return reason.trim().to_owned();
             }
         }
     }

@@ -5,6 +5,8 @@ use std::{
     net::{SocketAddr, TcpListener},
 };
 
+use anyhow::Context as _;
+
 /// # Errors
 /// When `address` cannot be listened on now: which, why, and the flag that changes it.
 pub(crate) fn free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
@@ -23,4 +25,13 @@ pub(crate) fn free(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
         ),
         _ => anyhow::bail!("cannot listen on {address}: {error}; choose another address with {flag}"),
     }
+}
+
+/// An address on loopback that is free now.
+///
+/// # Errors
+/// When the system has none.
+pub(crate) fn any() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0));
+    listener.and_then(|listener| listener.local_addr()).context("no free port on loopback")
 }

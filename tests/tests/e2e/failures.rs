@@ -209,6 +209,8 @@ async fn a_full_disk_stops_nothing_for_good() {
     let filler = disk.join("filler");
     let _full = Command::new("dd").arg("if=/dev/zero").arg(format!("of={}", filler.display())).output();
     program.wait_for("No space left on device", SOON).await;
+    // The broker has met the full disk as well: it then refuses all writes until it is started again.
+    program.wait_for("the broker did not confirm", SOON).await;
     std::fs::remove_file(&filler).expect("remove the filler");
     let before = results();
     testkit::eventually("results again", SOON, || async {
