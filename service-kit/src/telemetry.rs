@@ -8,7 +8,7 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 #[derive(Debug, Clone, Args)]
 pub struct LogSettings {
     /// What to log: error, warn, info, debug, trace, or a filter such as info,ingest=debug
-    #[arg(long, env = "DOGWATCH_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(long, env = "DOGWATCH_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: String,
     /// Form of the log on stderr
     #[arg(long, env = "DOGWATCH_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
@@ -20,6 +20,17 @@ pub enum LogFormat {
     #[default]
     Text,
     Json,
+}
+
+/// Value parser for what to log. Checked with the other settings, since a logger that cannot start has nowhere to say so.
+///
+/// # Errors
+/// When `text` is not a filter.
+pub fn filter(text: &str) -> Result<String, String> {
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("not a filter such as warn or info,ingest=debug: {error}")),
+    }
 }
 
 /// Install the logger of the process. Libraries that talk too much at `info` are held at `warn`.
@@ -38,4 +49,28 @@ pub fn init(settings: &LogSettings) -> anyhow::Result<()> {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Settings {
+        #[command(flatten)]
+        log: LogSettings,
+    }
+
+    #[test]
+    fn a_wrong_filter_is_a_wrong_setting() {
+        for good in ["warn", "info,ingest=debug", ""] {
+            assert!(Settings::try_parse_from(["x", "--log", good]).is_ok(), "{good}");
+        }
+        for bad in ["===", ",,,===", "warn,foo=banana"] {
+            let error = Settings::try_parse_from(["x", "--log", bad]).unwrap_err().to_string();
+            assert!(error.contains("'--log <FILTER>': not a filter such as"), "{error}");
+        }
+    }
 }
