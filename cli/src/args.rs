@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::{AgentId, CheckName, admin::Role};
-use service_kit::{settings::duration, telemetry::LogFormat};
+use service_kit::{
+    settings::duration,
+    telemetry::{LogFormat, filter},
+};
 
 /// Watches a fleet of servers
 #[derive(Debug, Parser)]
@@ -53,7 +56,7 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "DOGWATCH_NATS_SERVER", value_name = "FILE")]
     pub(crate) nats_server: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or a filter such as warn,ingest=debug
-    #[arg(long, env = "DOGWATCH_LOG", value_name = "FILTER", default_value = "warn")]
+    #[arg(long, env = "DOGWATCH_LOG", value_name = "FILTER", default_value = "warn", value_parser = filter)]
     pub(crate) log: String,
     /// Form of the log on stderr
     #[arg(long, env = "DOGWATCH_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]

@@ -13,7 +13,7 @@ mod up;
 use std::{io, process::ExitCode};
 
 use args::{Args, Command};
-use service_kit::{settings, telemetry};
+use service_kit::settings;
 
 /// Wrong use: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(&format!("dogwatch: {}", service_kit::report(error.as_ref())));
-            ExitCode::from(if error.is::<Usage>() || error.is::<telemetry::FilterError>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
 }

@@ -63,14 +63,19 @@ fn render<T: Serialize>(
     Ok(text)
 }
 
-/// What a host sent may hold anything, escape sequences of terminals too.
+/// What a host sent may hold anything: escape sequences of terminals, and marks that reorder the text after them.
 fn shown(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
-    let mut cell: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CELL).collect();
+    let mut cell: String =
+        line.chars().map(|c| if c.is_control() || is_direction(c) { ' ' } else { c }).take(CELL).collect();
     if line.chars().nth(CELL).is_some() || text.trim().lines().nth(1).is_some() {
         cell.push('…');
     }
     if cell.is_empty() { "-".to_owned() } else { cell }
+}
+
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How long ago, in the largest unit that fits: `12s`, `5m`, `3h`, `2d`. A time of 0 is `never`.
@@ -116,6 +121,12 @@ mod tests {
         assert_eq!(text(Format::Table), "NAME  AGE\n");
         assert_eq!(text(Format::Json), "");
         assert_eq!(text(Format::Yaml).trim(), "[]");
+    }
+
+    #[test]
+    fn a_cell_cannot_reorder_its_row() {
+        assert_eq!(shown("a\u{202e}ko\u{2066}b\u{200f}c"), "a ko b c");
+        assert_eq!(shown("Größe 5 µs 💾"), "Größe 5 µs 💾");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use futures_util::StreamExt;
@@ -81,6 +81,8 @@ pub(crate) struct Changes {
     position: Mutex<Position>,
     /// Whether the stream was read at least once: before that an empty store says nothing.
     synced: AtomicBool,
+    /// Place of the last message in the stream that was told to be no change.
+    told: AtomicU64,
     metrics: Metrics,
 }
 
@@ -135,6 +137,7 @@ impl Changes {
             turn: tokio::sync::Mutex::default(),
             position: Mutex::new(position),
             synced: AtomicBool::new(false),
+            told: AtomicU64::new(0),
             metrics: Metrics::new(ctx),
         }
     }
@@ -281,6 +284,8 @@ impl Changes {
     /// Read the stream from `from` on, before which it holds revisions up to `newest`, and fold what is new. The newest
     /// revision that it holds; `None` when it tells another history than the store.
     async fn read(&self, log: &Log, from: u64, mut newest: u64) -> Result<Option<u64>, SyncError> {
+        // A stream that is shorter than it was is another one.
+        self.told.fetch_min(log.last, Ordering::Relaxed);
         let mut next = self.position().revision + 1;
         let mut batch = Vec::new();
         let mut moved = None;
@@ -290,8 +295,15 @@ impl Changes {
                 Entry::Record(record) => record,
                 Entry::Missing => continue,
                 Entry::Foreign(reason) => {
-                    self.metrics.foreign.inc();
-                    tracing::error!(sequence, reason, "a message in stream CONFIG is no change, passed over");
+                    // It is read again until a change follows it.
+                    if self.told.fetch_max(sequence, Ordering::Relaxed) < sequence {
+                        self.metrics.foreign.inc();
+                        tracing::error!(
+                            sequence,
+                            reason,
+                            "a message in stream CONFIG is no change, passed over"
+                        );
+                    }
                     continue;
                 }
             };

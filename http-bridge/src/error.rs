@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::rejection::{BytesRejection, QueryRejection},
+    extract::rejection::{BytesRejection, PathRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -101,6 +101,12 @@ impl From<BytesRejection> for Problem {
             .into(),
             _ => ErrorReply::invalid("the body ended early or could not be read").into(),
         }
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        ErrorReply::invalid(rejection.body_text()).into()
     }
 }
 

@@ -11,10 +11,15 @@ pub enum DecodeError {
 }
 
 /// # Errors
-/// [`DecodeError`] when `bytes` are more than `limit`, or not JSON of the shape of `T`.
+/// [`DecodeError`] when `bytes` are more than `limit`, or not one JSON object of the shape of `T`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
     if bytes.len() > limit {
         return Err(DecodeError::TooLarge { size: bytes.len(), limit });
+    }
+    // A list of values in the order of our fields would be taken for the struct; no other program knows that order.
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+        let reason = "it is a list, not an object".to_owned();
+        return Err(DecodeError::Malformed { what: type_name::<T>(), reason });
     }
     serde_json::from_slice(bytes)
         .map_err(|error| DecodeError::Malformed { what: type_name::<T>(), reason: error.to_string() })
@@ -36,7 +41,7 @@ fn type_name<T>() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CheckResult;
+    use crate::{CheckResult, query::LossQuery};
 
     #[test]
     fn errors_name_the_message_and_the_field() {
@@ -44,5 +49,14 @@ mod tests {
         assert!(error.starts_with("not a valid CheckResult: missing field `agent`"), "{error}");
         let error = decode::<CheckResult>(&[b' '; 101], 100).unwrap_err().to_string();
         assert_eq!(error, "the message has 101 bytes, more than the 100 allowed");
+    }
+
+    #[test]
+    fn a_list_is_no_message() {
+        assert!(decode::<LossQuery>(b"{}", 100).is_ok());
+        for list in ["[]", " \n[]", "[\"web-01\"]"] {
+            let error = decode::<LossQuery>(list.as_bytes(), 100).unwrap_err().to_string();
+            assert_eq!(error, "not a valid LossQuery: it is a list, not an object");
+        }
     }
 }

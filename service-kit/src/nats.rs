@@ -6,7 +6,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -100,7 +100,7 @@ pub async fn connect(
         .split(',')
         .map(|part| part.trim().parse().map_err(|_| ConnectError::Address { url: redact(part) }))
         .collect::<Result<_, _>>()?;
-    let events = Arc::new(Events::new(name, metrics, ready));
+    let events = Arc::new(Events::new(name, url.clone(), metrics, ready));
     events.lost("not connected yet");
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(4));
     let mut last_logged = String::new();
@@ -204,16 +204,20 @@ fn redact(url: &str) -> String {
 /// What the connection's events do to metrics, readiness and the log.
 struct Events {
     service: &'static str,
+    /// Its address without secrets.
+    broker: String,
     ready: Readiness,
     condition: String,
     connected: AtomicBool,
+    /// The last reason for which there was no connection.
+    told: Mutex<String>,
     disconnects: Counter,
     slow_consumers: Counter,
     server_errors: Counter,
 }
 
 impl Events {
-    fn new(service: &'static str, metrics: &Metrics, ready: &Readiness) -> Self {
+    fn new(service: &'static str, broker: String, metrics: &Metrics, ready: &Readiness) -> Self {
         let counter = |name, help| {
             let counter = Counter::default();
             metrics.register(service, |registry| registry.register(name, help, counter.clone()));
@@ -221,9 +225,11 @@ impl Events {
         };
         Self {
             service,
+            broker,
             ready: ready.clone(),
             condition: format!("{service} nats"),
             connected: AtomicBool::new(false),
+            told: Mutex::default(),
             disconnects: counter("nats_disconnects", "Connections to the broker that were lost"),
             slow_consumers: counter(
                 "nats_slow_consumers",
@@ -235,11 +241,26 @@ impl Events {
 
     fn found(&self) {
         self.connected.store(true, Ordering::Relaxed);
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.ready.met(&self.condition);
     }
 
     fn lost(&self, reason: &str) {
         self.ready.unmet(&self.condition, reason);
+    }
+
+    /// Said once for each reason: a wrong address or seed would otherwise never show where nobody waits for the broker.
+    fn unreachable(&self, reason: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != reason {
+            tracing::warn!(
+                service = self.service,
+                broker = self.broker,
+                reason,
+                "the broker cannot be reached, trying on"
+            );
+            reason.clone_into(&mut told);
+        }
     }
 
     fn handle(&self, event: &Event) {
@@ -268,6 +289,9 @@ impl Events {
                 self.server_errors.inc();
                 tracing::error!(service, %error, "the broker refused something");
             }
+            Event::ClientError(error) if !self.connected.load(Ordering::Relaxed) => {
+                self.unreachable(&error.to_string());
+            }
             Event::ClientError(error) => tracing::debug!(service, %error, "client error"),
             Event::LameDuckMode | Event::Draining | Event::Closed => {
                 tracing::debug!(service, %event, "connection")
@@ -284,5 +308,38 @@ mod tests {
     fn addresses_are_shown_without_secrets() {
         assert_eq!(redact("nats://me:s3cret@host:4222,nats://b:4222"), "nats://…@host:4222,nats://b:4222");
         assert_eq!(redact("me:s@cret@host"), "…@host");
+    }
+
+    #[test]
+    fn an_unreachable_broker_is_told_once_for_each_reason() {
+        #[derive(Clone, Default)]
+        struct Log(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let events = Events::new("x", "nats://typo".to_owned(), &Metrics::default(), &Readiness::default());
+        let refused = |reason: &str| Event::ClientError(async_nats::ClientError::Other(reason.to_owned()));
+        tracing::subscriber::with_default(subscriber, || {
+            for event in [refused("DNS error"), refused("DNS error"), refused("IO error")] {
+                events.handle(&event);
+            }
+            events.handle(&Event::Connected);
+            events.handle(&refused("not about the connection"));
+            events.handle(&Event::Disconnected);
+            events.handle(&refused("IO error"));
+        });
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("the broker cannot be reached").count(), 3, "{text}");
+        assert!(text.contains("broker=\"nats://typo\" reason=\"nats: DNS error\""), "{text}");
+        assert!(!text.contains("not about"), "{text}");
     }
 }

@@ -34,10 +34,6 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let reason = crate::report(error.as_ref());
-            if error.is::<telemetry::FilterError>() {
-                // Without a filter there is no log to say it in.
-                clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("{reason}\n")).exit();
-            }
             tracing::error!(service = name, "{reason}");
             let usage = error.downcast_ref::<nats::ConnectError>().is_some_and(nats::ConnectError::is_usage);
             ExitCode::from(if usage { 2 } else { 1 })

@@ -8,7 +8,7 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 #[derive(Debug, Clone, Args)]
 pub struct LogSettings {
     /// What to log: error, warn, info, debug, trace, or a filter such as info,ingest=debug
-    #[arg(long, env = "DOGWATCH_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(long, env = "DOGWATCH_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: String,
     /// Form of the log on stderr
     #[arg(long, env = "DOGWATCH_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
@@ -22,24 +22,25 @@ pub enum LogFormat {
     Json,
 }
 
-/// `--log` cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "--log {filter:?} is not a filter: {reason}; write a level such as info, or levels of parts such as info,ingest=debug"
-)]
-pub struct FilterError {
-    filter: String,
-    reason: String,
+/// Value parser for what to log. Checked with the other settings, since a logger that cannot start has nowhere to say so.
+///
+/// # Errors
+/// When `text` is not a filter.
+pub fn filter(text: &str) -> Result<String, String> {
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("not a filter such as warn or info,ingest=debug: {error}")),
+    }
 }
 
 /// Install the logger of the process. Libraries that talk too much at `info` are held at `warn`.
 ///
 /// # Errors
-/// [`FilterError`].
-pub fn init(settings: &LogSettings) -> Result<(), FilterError> {
+/// When the filter cannot be read.
+pub fn init(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(format!("async_nats=warn,fjall=warn,lsm_tree=warn,sled=warn,{}", settings.log))
-        .map_err(|error| FilterError { filter: settings.log.clone(), reason: error.to_string() })?;
+        .map_err(|error| anyhow::anyhow!("--log {:?} is not a filter: {error}", settings.log))?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second call (tests in one process) keeps the first logger.
@@ -48,4 +49,28 @@ pub fn init(settings: &LogSettings) -> Result<(), FilterError> {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Settings {
+        #[command(flatten)]
+        log: LogSettings,
+    }
+
+    #[test]
+    fn a_wrong_filter_is_a_wrong_setting() {
+        for good in ["warn", "info,ingest=debug", ""] {
+            assert!(Settings::try_parse_from(["x", "--log", good]).is_ok(), "{good}");
+        }
+        for bad in ["===", ",,,===", "warn,foo=banana"] {
+            let error = Settings::try_parse_from(["x", "--log", bad]).unwrap_err().to_string();
+            assert!(error.contains("'--log <FILTER>': not a filter such as"), "{error}");
+        }
+    }
 }

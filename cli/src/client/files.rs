@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -31,7 +32,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<SourceFile>, Usage> {
     let mut files = Vec::with_capacity(found.len());
     let mut total = 0;
     for path in found {
-        let text = fs::read_to_string(&path).map_err(|error| failed(&path, &error))?;
+        let text = read_text(&path, TOTAL - total + 1).map_err(|error| failed(&path, &error))?;
         total += text.len();
         if total > TOTAL {
             return Err(Usage(format!(
@@ -42,6 +43,18 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<SourceFile>, Usage> {
         files.push(SourceFile { path: path.display().to_string(), text });
     }
     Ok(files)
+}
+
+/// No more than `limit` bytes, since a path may lead to anything, even to what never ends.
+fn read_text(path: &Path, limit: usize) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    // What was cut off may have left half a character; such a file is too large, and refused for that.
+    if bytes.len() == limit {
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8"))
 }
 
 fn collect(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Usage> {
@@ -95,6 +108,8 @@ mod tests {
             let error = read(&[at(path)]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+        let endless = read(&["/dev/zero".into()]).unwrap_err().to_string();
+        assert!(endless.contains("more than 2621440 bytes of documents, reached at /dev/zero"), "{endless}");
         fs::write(at("bad.yaml"), [0xff]).unwrap();
         assert!(read(&[at("bad.yaml")]).unwrap_err().to_string().contains("bad.yaml: stream did not"));
         std::os::unix::fs::symlink(folder.path(), at("sub/loop")).unwrap();

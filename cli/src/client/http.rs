@@ -1,7 +1,8 @@
 //! Requests to the bridge: where it is, with which key, and what its refusals mean.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,6 +16,10 @@ use crate::{args::Common, up::local};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest key, in bytes.
+const KEY: usize = 1024;
+/// As much of a key file as is read, in bytes.
+const KEY_FILE: u64 = 4096;
 /// How often a request that came too fast is made again.
 const TRIES: u32 = 5;
 
@@ -95,13 +100,7 @@ impl Client {
             }
             None => return Err(ClientError::NoKey(server)),
         };
-        let text = fs::read_to_string(&path).map_err(|error| ClientError::KeyFile(path.clone(), error))?;
-        let key = text.trim();
-        let mut key = header::HeaderValue::from_str(key)
-            .ok()
-            .filter(|value| !value.is_empty())
-            .ok_or(ClientError::NotAKey(path))?;
-        key.set_sensitive(true);
+        let key = key_in(path)?;
         // A redirect would carry the key to wherever it leads.
         let mut http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -190,6 +189,21 @@ impl Client {
     }
 }
 
+/// The key in a file, as editors leave it: with an end of line, or a byte order mark before it.
+fn key_in(path: PathBuf) -> Result<header::HeaderValue, ClientError> {
+    let mut text = String::new();
+    let read = fs::File::open(&path).and_then(|file| file.take(KEY_FILE).read_to_string(&mut text));
+    if let Err(error) = read {
+        return Err(ClientError::KeyFile(path, error));
+    }
+    let key = text.trim_start_matches('\u{feff}').trim();
+    let plain = !key.is_empty() && key.len() <= KEY && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let value = if plain { header::HeaderValue::from_str(key).ok() } else { None };
+    let mut value = value.ok_or(ClientError::NotAKey(path))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 fn address(text: &str) -> Result<Url, ClientError> {
     let url: Url = text.trim().parse().map_err(|_| ClientError::Address(text.to_owned()))?;
     let plain = matches!(url.scheme(), "http" | "https") && url.has_host();
@@ -208,6 +222,24 @@ fn is_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_file_holds_one_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |bytes: &[u8]| {
+            let path = folder.path().join("key");
+            fs::write(&path, bytes).unwrap();
+            key_in(path).map(|key| key.to_str().unwrap().to_owned()).map_err(|error| error.to_string())
+        };
+        for good in ["dw_1_2", "dw_1_2\n\n", " dw_1_2\r\n", "\u{feff}dw_1_2\r\n"] {
+            assert_eq!(read(good.as_bytes()).as_deref(), Ok("dw_1_2"), "{good:?}");
+        }
+        let long = "a".repeat(100_000);
+        for bad in ["", "\n", "\u{feff}\n", "a\nb", "a b", "h\u{e9}", &long] {
+            assert!(read(bad.as_bytes()).unwrap_err().ends_with("holds no key"), "{bad:.10}");
+        }
+        assert!(read(b"\xff\xfe\x00").unwrap_err().starts_with("cannot read the key from"));
+    }
 
     #[test]
     fn addresses_are_web_addresses() {

@@ -7,6 +7,8 @@ use protocol::{
     log::KeyRecord,
 };
 
+use super::model::HOST_BYTES;
+
 /// Shortest text that is accepted as a key made elsewhere: 128 random bits in hex.
 const SHORTEST: usize = 32;
 
@@ -44,6 +46,11 @@ pub(crate) fn create(request: &KeyCreate, key: &str, now: u64) -> Result<KeyReco
             let message = format!("{count} {field} are more than the {} allowed", limits::FACTS);
             return Err(ErrorReply::invalid(message).at(field));
         }
+    }
+    let size = protocol::encode(&(&request.facts, &request.labels)).map_or(usize::MAX, |json| json.len());
+    if size > HOST_BYTES {
+        let message = format!("facts and labels take {size} bytes, more than the {HOST_BYTES} allowed");
+        return Err(ErrorReply::invalid(message).at("labels"));
     }
     Ok(KeyRecord {
         id: id_of(key),
@@ -140,6 +147,16 @@ mod tests {
         let field = |role, agent| create(&request(role, agent), "k", 0).unwrap_err().field;
         assert_eq!(field(Role::Agent, None).as_deref(), Some("agent"));
         assert_eq!(field(Role::Admin, Some("a")).as_deref(), Some("agent"));
+    }
+
+    #[test]
+    fn a_key_gives_its_host_no_more_than_a_host_may_have() {
+        let mut long = request(Role::Agent, Some("a"));
+        long.labels.insert("role".to_owned(), "x".repeat(HOST_BYTES));
+        let error = create(&long, "k", 0).unwrap_err();
+        assert_eq!((error.code, error.field.as_deref()), (ErrorCode::Invalid, Some("labels")));
+        long.labels.insert("role".to_owned(), "x".repeat(HOST_BYTES / 2));
+        assert!(create(&long, "k", 0).is_ok());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Most bytes of one host's facts and labels together.
-const HOST_BYTES: usize = 64 * 1024;
+pub(super) const HOST_BYTES: usize = 64 * 1024;
 /// Longest text that is kept of an agent's words: its version, why it failed.
 const TEXT: usize = 1_000;
 /// What is left of each reason why a check does not fit when there are too many for one message, in characters.

@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::{
         Path, Query, State,
-        rejection::{BytesRejection, QueryRejection},
+        rejection::{BytesRejection, PathRejection, QueryRejection},
     },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -106,9 +106,10 @@ pub(crate) async fn list_keys(State(app): State<Arc<App>>, caller: Caller) -> An
 pub(crate) async fn revoke_key(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Answer<KeyInfo> {
     caller.at_least(Role::Admin)?;
+    let Path(id) = id?;
     let request = KeyRevoke { id, actor: caller.actor() };
     let revoked: KeyInfo = app.ask.ask(subject::ADMIN_KEY_REVOKE, &request, ANSWER).await?;
     app.keys.forget(&revoked.id);

@@ -131,6 +131,7 @@ async fn a_revoked_key_is_refused_at_once_here_and_in_five_seconds_elsewhere() {
     assert_eq!(delete("agent").send().await.unwrap().status(), 200);
     problem(bridge.get("/api/agent/config", Role::Agent).await, 401).await;
     problem(delete("agent").send().await.unwrap(), 404).await;
+    problem(delete("%ff").send().await.unwrap(), 400).await;
 
     // Revoked by another bridge: the cache runs out.
     assert_ne!(bridge.get("/api/v1/hosts", Role::Viewer).await.status(), 401);

@@ -93,7 +93,10 @@ pub enum StoreError {
         "the disk of {folder} has {free} bytes left, fewer than the {keep} to keep free: make room, or lower --keep-free"
     )]
     NearlyFull { folder: PathBuf, free: u64, keep: u64 },
-    #[error("cannot {what} the results in {folder}: check that the disk is writable, has room and is sound")]
+    #[error(
+        "cannot {what} the results in {folder}: check that the disk is writable, has room and is sound; \
+         if its files are damaged, restore the folder from a backup, or move it away to begin without the results in it"
+    )]
     Engine { what: &'static str, folder: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(
         "the results in {folder} are of format {found}, this version reads up to {known}: use a newer version"

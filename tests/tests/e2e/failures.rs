@@ -114,7 +114,7 @@ async fn wrong_flags_and_settings_are_usage_errors() {
             (vec!["--nonsense"], vec!["--nonsense"]),
             (vec!["--grace", "soon"], vec!["--grace", "is not a duration: write it like 30s"]),
             (vec!["--config", &settings], vec!["unknown key \"nats_urll\"", &settings]),
-            (vec!["--log", "loud=="], vec!["--log \"loud==\" is not a filter"]),
+            (vec!["--log", "loud=="], vec!["--log", "not a filter such as warn or info,ingest=debug"]),
             (
                 vec!["--nats-url", "http://x:1:2"],
                 vec!["is not a NATS address: write it like nats://host:4222"],
