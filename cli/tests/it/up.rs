@@ -239,7 +239,7 @@ async fn a_nats_server_that_dies_is_started_again() {
         if pid != first && alive(pid) { Ok(()) } else { Err("not yet") }
     })
     .await;
-    up.wait_for("the nats-server ended and is started again", START).await;
+    up.wait_for("the nats-server is started again", START).await;
     up.signal(2);
     up.ended(STOP).await;
 }
