@@ -29,7 +29,10 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot use the alerts in {path}: check that the disk has room and can be written")]
+    #[error(
+        "cannot use the alerts in {path}: check that the disk has room and can be written; if its files are damaged, \
+         restore the folder from a backup"
+    )]
     Sled {
         path: PathBuf,
         #[source]
@@ -76,6 +79,9 @@ pub(super) struct Trees {
     pub(super) outbox: Tree,
     pub(super) deliveries: Tree,
     pub(super) resolved: Tree,
+    /// Whether there were alerts that sled could not read.
+    #[cfg(test)]
+    forgotten: bool,
 }
 
 impl Disk {
@@ -116,11 +122,23 @@ impl Trees {
         let data = folder.join("sled");
         remove_torn_snapshots(&data)?;
         // Nothing is flushed behind our back: what is durable is decided here.
+        let was_there = data.join("db").metadata().is_ok_and(|file| file.len() > 0);
         let config = sled::Config::new().path(&data).flush_every_ms(None).cache_capacity(32 * 1024 * 1024);
         let db = config.open()?;
         let file = File::open(data.join("db"))?;
+        let forgotten = was_there && db.get("format")?.is_none();
+        if forgotten {
+            // sled passes over what it cannot read, without a word.
+            tracing::error!(
+                path = %data.display(),
+                "the alerts that were kept are damaged and forgotten: what fires is told again, what ended since is not; \
+                 restore the folder from a backup to have them back"
+            );
+        }
         let trees = Self {
             file,
+            #[cfg(test)]
+            forgotten,
             trackers: db.open_tree("trackers")?,
             outbox: db.open_tree("outbox")?,
             deliveries: db.open_tree("deliveries")?,
@@ -239,5 +257,25 @@ mod tests {
         });
         assert!(failed.unwrap_err().to_string().contains("check that the disk has room"));
         assert!(disk.with(|trees| Ok(trees.outbox.get("durable")?.is_some())).unwrap());
+    }
+
+    #[test]
+    fn damaged_alerts_are_not_forgotten_in_silence() {
+        let folder = tempfile::tempdir().unwrap();
+        let forgotten = || Disk::open(folder.path()).unwrap().with(|trees| Ok(trees.forgotten)).unwrap();
+        assert!(!forgotten(), "the first start");
+        assert!(!forgotten(), "a restart");
+        let file = folder.path().join("sled/db");
+        let length = std::fs::metadata(&file).unwrap().len();
+        std::fs::write(&file, vec![0xa5; usize::try_from(length).unwrap()]).unwrap();
+        // With its snapshot sled refuses such a file; after a kill there is none.
+        for entry in std::fs::read_dir(folder.path().join("sled")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.display().to_string().contains("/snap.") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        assert!(forgotten(), "a damaged file");
+        assert!(!forgotten(), "told once");
     }
 }
