@@ -44,6 +44,8 @@ enum Reason {
     Version(u8),
     #[error("the body is of {body}, the subject is {subject}")]
     NotItsOwn { body: String, subject: String },
+    #[error("{0} is no sequence number: they end at {end}", end = limits::SEQUENCE)]
+    Sequence(u64),
     #[error("{what} has {size} {unit}, more than the {limit} allowed")]
     TooLong { what: &'static str, size: usize, unit: &'static str, limit: usize },
 }
@@ -67,6 +69,9 @@ fn check(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Accepte
     }
     within("output", result.output.len(), "bytes", limits::OUTPUT)?;
     within("metrics", result.metrics.len(), "entries", limits::METRICS)?;
+    if result.seq > limits::SEQUENCE {
+        return Err(Reason::Sequence(result.seq));
+    }
     let identity = if result.seq > 0 {
         Identity::Numbered { epoch: result.epoch, seq: result.seq }
     } else {
@@ -96,7 +101,7 @@ fn place(subject: &str, body: &[u8]) -> Option<(AgentId, u64, u64)> {
     }
     let (agent, _) = subject::result_parts(subject)?;
     let place: Place = protocol::decode(body, limits::MESSAGE).ok()?;
-    (place.seq > 0).then_some((agent, place.epoch, place.seq))
+    (1..=limits::SEQUENCE).contains(&place.seq).then_some((agent, place.epoch, place.seq))
 }
 
 #[cfg(test)]
@@ -143,6 +148,12 @@ mod tests {
             (SUBJECT, body(&format!(r#","output":"{}""#, long(65537))), "output has 65537 bytes", true),
             (SUBJECT, body(&format!(r#","metrics":[{metrics}]"#)), "metrics has 1001 entries", true),
             (SUBJECT, body(&format!(r#","unit":"{}""#, long(262_144))), "the message has 26", true),
+            (
+                SUBJECT,
+                body("").replace("\"seq\":7", "\"seq\":18446744073709551615"),
+                "18446744073709551615 is no sequence number",
+                false,
+            ),
             (SUBJECT, "{".into(), "not a valid CheckResult: EOF", false),
             (SUBJECT, format!("{{\"x\":{}", "[".repeat(200_000)), "EOF while parsing a list", false),
             (SUBJECT, String::new(), "EOF", false),

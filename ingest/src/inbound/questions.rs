@@ -55,6 +55,10 @@ async fn stored(
     if oldest == 0 {
         return Err(ErrorReply::invalid("sequence numbers begin at 1").at("oldest"));
     }
+    if oldest > limits::SEQUENCE {
+        let message = format!("{oldest} is no sequence number: they end at {}", limits::SEQUENCE);
+        return Err(ErrorReply::invalid(message).at("oldest"));
+    }
     Ok(writer.gone_below(agent, epoch, oldest).await?)
 }
 
