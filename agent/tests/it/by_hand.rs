@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use agent::core::builtin::ALL;
+use agent::core::builtin::{ALL, Builtin};
 
 fn agent(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dogwatch-agent"));
@@ -66,5 +66,39 @@ fn the_list_and_the_help_document_every_builtin() {
         for metric in builtin.metrics {
             assert!(help.contains(metric.name) && help.contains(metric.unit), "{help}");
         }
+    }
+}
+
+/// What docs/AGENT.md says about a built-in.
+fn section(builtin: &Builtin) -> String {
+    let mut text = format!("### {}\n\n{}.", builtin.name, builtin.about);
+    if !builtin.more.is_empty() {
+        text = format!("{text} {}", builtin.more);
+    }
+    text.push_str("\n\n| metric | unit | what it is |\n|---|---|---|\n");
+    for metric in builtin.metrics {
+        let mark = if metric.judged { " *" } else { "" };
+        text.push_str(&format!("| `{}`{mark} | {} | {} |\n", metric.name, metric.unit, metric.about));
+    }
+    format!("{text}\nDefault thresholds: {}.\n", agent::by_hand::defaults(&builtin.defaults))
+}
+
+#[test]
+fn the_manual_says_what_the_help_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/AGENT.md");
+    let manual = std::fs::read_to_string(path).unwrap();
+    let missing: Vec<String> =
+        ALL.iter().map(section).filter(|section| !manual.contains(section.as_str())).collect();
+    assert!(missing.is_empty(), "docs/AGENT.md lacks:\n\n{}", missing.join("\n"));
+
+    // Its commands run as they are written.
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_dogwatch-agent"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let commands: Vec<_> = manual.lines().filter(|line| line.starts_with("dogwatch-agent check")).collect();
+    assert!(commands.len() >= 4, "{commands:?}");
+    for command in commands {
+        let ran = Command::new("sh").args(["-c", command]).env("PATH", &path).output().unwrap();
+        assert!(ran.stderr.is_empty(), "{command}: {}", text(&ran.stderr));
+        assert!(!ran.stdout.is_empty() && ran.status.code() < Some(3), "{command}: {}", ran.status);
     }
 }

@@ -116,7 +116,7 @@ pub static ALL: [Builtin; 13] = [
     Builtin {
         name: "processes",
         about: "Number of processes, zombies among them",
-        more: "",
+        more: "Where /proc is mounted with hidepid, an agent that is not root sees its own processes only.",
         metrics: &[
             judged("processes", "", "all of them"),
             shown("zombies", "", "ended, but not yet collected by their parents; above 10 is a warning"),
