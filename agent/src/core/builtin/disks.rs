@@ -56,44 +56,45 @@ fn unescape(text: &str) -> String {
     plain
 }
 
-/// Every file system on a disk, once. What is mounted in several places (bind mounts, subvolumes) is shown at the
-/// shortest path. File systems of a network are left out: asking them may hang.
-fn on_disks(all: Vec<Mount>) -> Vec<Mount> {
+/// A file system, and where it can be seen, the shortest path first.
+#[derive(Debug, Default)]
+struct FileSystem {
+    paths: Vec<String>,
+    fell_read_only: bool,
+}
+
+/// Every file system on a disk, once, however often it is mounted (bind mounts, subvolumes). File systems of a network
+/// are left out: asking them may hang.
+fn on_disks(all: Vec<Mount>) -> Vec<FileSystem> {
     // Of what is mounted over one another, only the last can be reached.
     let reachable: BTreeMap<String, Mount> =
         all.into_iter().map(|mount| (mount.path.clone(), mount)).collect();
-    let mut by_source = BTreeMap::<String, Mount>::new();
+    let mut by_source = BTreeMap::<String, FileSystem>::new();
     for mount in reachable.into_values() {
         let disk = mount.source.starts_with("/dev/") || matches!(mount.kind.as_str(), "zfs" | "bcachefs");
         let container = mount.kind == "overlay" && mount.path == "/";
         let image = IMAGES.contains(&mount.kind.as_str());
-        if !(disk || container) || image || mount.kind.starts_with("fuse") {
-            continue;
-        }
-        match by_source.get_mut(&mount.source) {
-            Some(known) => {
-                known.fell_read_only |= mount.fell_read_only;
-                if mount.path.len() < known.path.len() {
-                    known.path = mount.path;
-                }
-            }
-            None => {
-                by_source.insert(mount.source.clone(), mount);
-            }
+        if (disk || container) && !image && !mount.kind.starts_with("fuse") {
+            let known = by_source.entry(mount.source).or_default();
+            known.fell_read_only |= mount.fell_read_only;
+            known.paths.push(mount.path);
         }
     }
-    let mut mounts: Vec<Mount> = by_source.into_values().collect();
-    mounts.sort_by(|a, b| a.path.cmp(&b.path));
-    mounts
+    let mut all: Vec<FileSystem> = by_source.into_values().collect();
+    all.iter_mut().for_each(|known| known.paths.sort_by_key(String::len));
+    all.sort_by(|a, b| a.paths.cmp(&b.paths));
+    all
 }
 
 pub(super) fn disk(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
     let mut numbers = Vec::new();
     let mut read_only = Vec::new();
     let mut worst: Option<(f64, String)> = None;
-    for mount in on_disks(mounts(&host.text("/proc/self/mountinfo")?)) {
-        let Some(usage) = host.usage(&mount.path) else { continue };
-        let path = mount.path;
+    for file_system in on_disks(mounts(&host.text("/proc/self/mountinfo")?)) {
+        // A path may be a single file (a bind mount in a container), which is no place to measure at.
+        let found =
+            file_system.paths.into_iter().find_map(|path| host.usage(&path).map(|usage| (path, usage)));
+        let Some((path, usage)) = found else { continue };
         let of = usage.used.saturating_add(usage.available);
         // As `df` shows it: what is reserved for root counts as neither used nor available.
         let used = percent(usage.used, of);
@@ -112,7 +113,7 @@ pub(super) fn disk(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, Strin
             let number = Number::percent(format!("{path} inodes"), used);
             numbers.push(Number { judged: Judged::Beside, ..number });
         }
-        if mount.fell_read_only {
+        if file_system.fell_read_only {
             read_only.push(path);
         }
     }

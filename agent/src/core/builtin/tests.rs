@@ -356,6 +356,7 @@ const MOUNTS: &str = "\
 25 24 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw,size=24684084k
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 40 27 254:16 / /var/lib/my\\040data rw,noatime - xfs /dev/vdb rw,attr2
+41 27 254:16 /hosts /etc rw,noatime - xfs /dev/vdb rw,attr2
 41 27 254:16 /x /srv rw,noatime - xfs /dev/vdb rw,attr2
 42 27 7:1 / /snap/core/1 ro,nodev - squashfs /dev/loop1 ro
 43 27 0:50 / /net rw - nfs4 server:/x rw
