@@ -6,9 +6,11 @@
 //! last good configuration on disk, so that a host without a broker goes on checking (G7).
 //!
 //! `core` decides and does no I/O; `inbound` and `outbound` talk; `store` keeps; [`service`] wires.
-//! Deliberately absent: a shell's view of the world (no globals, no own runtime, nothing on stdout) and any query of
+//! Deliberately absent: a shell's view of the world (no globals, no own runtime, nothing on stdout;
+//! [`by_hand`] alone, which is another program in the same file, has both) and any query of
 //! other agents: the broker lets an agent touch nothing but its own subjects (G4).
 
+pub mod by_hand;
 pub mod core;
 pub mod inbound;
 pub mod metrics;

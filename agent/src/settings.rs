@@ -12,7 +12,11 @@ use service_kit::{
 
 /// Runs checks on this host and sends their results.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "dogwatch-agent", version)]
+#[command(
+    name = "dogwatch-agent",
+    version,
+    after_help = "Besides: `dogwatch-agent check --help` runs one built-in check now, without broker and settings."
+)]
 pub struct Settings {
     #[command(flatten)]
     pub common: Common,

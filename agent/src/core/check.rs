@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use protocol::{AgentId, CheckName, Threshold, config::CheckSpec, document::OutputFormat, limits};
 use serde::{Deserialize, Serialize};
 
+use super::builtin::Builtin;
+
 /// Shortest and longest time between runs, in milliseconds: a configuration cannot make the agent spin.
 const EVERY_MS: (u64, u64) = (100, 366 * 86_400_000);
 /// Shortest and longest timeout, in milliseconds.
@@ -58,34 +60,9 @@ pub struct Check {
 pub enum Work {
     /// For `sh -c`.
     Command(String),
-    Builtin(Builtin),
+    Builtin(&'static Builtin),
     /// Nothing can be run, for this reason.
     Impossible(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Builtin {
-    Cpu,
-    Memory,
-    Load,
-    Disk,
-    Uptime,
-}
-
-impl Builtin {
-    pub const NAMES: &str = "cpu, memory, load, disk, uptime";
-
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "cpu" => Self::Cpu,
-            "memory" => Self::Memory,
-            "load" => Self::Load,
-            "disk" => Self::Disk,
-            "uptime" => Self::Uptime,
-            _ => return None,
-        })
-    }
 }
 
 impl Plan {
@@ -161,7 +138,7 @@ impl From<CheckSpec> for Check {
             (Some(command), None) => Work::Command(command),
             (None, Some(name)) => Builtin::named(&name).map_or_else(
                 || {
-                    let known = Builtin::NAMES;
+                    let known = Builtin::names();
                     Work::Impossible(format!("this agent has no built-in check {name:?}; it has {known}"))
                 },
                 Work::Builtin,
@@ -230,7 +207,7 @@ mod tests {
         let work =
             |name: &str| plan.checks.get(&CheckName::new(name).unwrap()).map(|check| check.work.clone());
         assert_eq!(work("good"), Some(Work::Command("true".into())));
-        assert_eq!(work("disk"), Some(Work::Builtin(Builtin::Disk)));
+        assert_eq!(work("disk"), Builtin::named("disk").map(Work::Builtin));
         for (name, expected) in [
             ("nothing", "neither a command nor a built-in"),
             ("future", "no built-in check \"quantum\""),

@@ -34,6 +34,53 @@ pub fn split(stdout: &str) -> (String, Vec<Metric>) {
     (text.join("\n").trim().to_owned(), metrics(&data))
 }
 
+/// The other way round: one line of text and metrics, as a plugin prints it.
+#[must_use]
+pub fn line(text: &str, metrics: &[Metric]) -> String {
+    // A bar would end the text, and a newline the line.
+    let mut line: String = text.chars().map(|c| if c == '|' || c.is_control() { ' ' } else { c }).collect();
+    for (index, metric) in metrics.iter().enumerate() {
+        line.push_str(if index == 0 { " | " } else { " " });
+        line.push_str(&written(metric));
+    }
+    line
+}
+
+/// `'label'=value[unit];[warn];[crit];[min];[max]`, without the empty fields at its end.
+fn written(metric: &Metric) -> String {
+    let label: String =
+        metric.name.chars().map(|c| if c == '=' || c == '|' || c.is_control() { '_' } else { c }).collect();
+    let unit = metric.unit.as_deref().unwrap_or_default();
+    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    let threshold = |text: &Option<String>| text.as_deref().map(range).unwrap_or_default();
+    let fields = [
+        format!("'{}'={}{unit}", label.replace('\'', "''"), metric.value),
+        threshold(&metric.warn),
+        threshold(&metric.crit),
+        number(metric.min),
+        number(metric.max),
+    ];
+    fields.join(";").trim_end_matches(';').to_owned()
+}
+
+/// A threshold as the Nagios range that alerts on the same values. A range stays as it is.
+fn range(threshold: &str) -> String {
+    let text = threshold.trim();
+    // Two-character operators first: ">" is a prefix of ">=".
+    let found = [">=", "<=", "==", "!=", ">", "<"]
+        .into_iter()
+        .find_map(|operator| Some((operator, text.strip_prefix(operator)?.trim().parse::<f64>().ok()?)));
+    match found {
+        Some((">=", bound)) => format!("@{bound}:"),
+        Some(("<=", bound)) => format!("@~:{bound}"),
+        Some(("==", bound)) => format!("@{bound}:{bound}"),
+        Some(("!=", bound)) => format!("{bound}:{bound}"),
+        Some((">", bound)) => format!("~:{bound}"),
+        Some((_, bound)) => format!("{bound}:"),
+        None => text.to_owned(),
+    }
+}
+
 fn metrics(data: &str) -> Vec<Metric> {
     let mut metrics = Vec::new();
     let mut rest = data.trim_start();
@@ -105,6 +152,7 @@ fn metric(name: String, fields: &str) -> Option<Metric> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use protocol::Threshold;
 
     use super::*;
 
@@ -151,7 +199,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_written_is_one_line_that_can_be_read_again() {
+        let metric = |name: &str, warn: Option<&str>, max| Metric {
+            name: name.into(),
+            value: 83.5,
+            unit: Some("%".into()),
+            warn: warn.map(str::to_owned),
+            crit: Some("> 90".into()),
+            min: Some(0.0),
+            max,
+        };
+        let metrics = [metric("/var log", Some("10:20"), Some(100.0)), metric("it's a=b|c\n", None, None)];
+        let line = line("DISK OK - a|b\nc", &metrics);
+        assert_eq!(line, "DISK OK - a b c | '/var log'=83.5%;10:20;~:90;0;100 'it''s a_b_c_'=83.5%;;~:90;0");
+        assert_eq!(
+            shown(&line),
+            (
+                "DISK OK - a b c".to_owned(),
+                vec!["/var log=83.5%;10:20;~:90;0;100".to_owned(), "it's a_b_c_=83.5%;;~:90;0;".to_owned()]
+            )
+        );
+        assert_eq!(super::line("OK", &[]), "OK");
+    }
+
     proptest! {
+        #[test]
+        fn a_threshold_written_as_a_range_alerts_on_the_same_values(
+            operator in "(>=|<=|==|!=|>|<)",
+            bound in -5_i32..5,
+            value in -6_i32..6,
+        ) {
+            let text = format!("{operator} {bound}.5");
+            let (threshold, range): (Threshold, Threshold) =
+                (text.parse().unwrap(), range(&text).parse().unwrap());
+            for value in [f64::from(value), f64::from(value) + 0.5] {
+                prop_assert_eq!(threshold.violated_by(value), range.violated_by(value), "{} {}", text, value);
+            }
+        }
+
         #[test]
         fn no_output_panics(stdout in "[ a='|;.,0-9eEäU\n-]{0,80}") {
             for metric in split(&stdout).1 {

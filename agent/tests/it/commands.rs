@@ -98,3 +98,25 @@ async fn a_cancelled_command_is_gone_and_has_no_result() {
     assert!(running.await.unwrap());
     gone(&file).await;
 }
+
+#[tokio::test]
+async fn the_examples_of_the_manual_give_what_it_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/AGENT.md");
+    let manual = std::fs::read_to_string(path).unwrap();
+    let queue = "echo \"QUEUE WARNING - 7 jobs wait | jobs=7;5;20;0 oldest=42s\"; exit 1";
+    for (command, output, value, status, metrics) in [
+        ("ls /etc | wc -l", OutputFormat::Number, "", Status::Ok, 0),
+        (queue, OutputFormat::Nagios, "7", Status::Warning, 2),
+        ("uname -r", OutputFormat::Text, "", Status::Ok, 0),
+    ] {
+        assert!(
+            manual.contains(&format!("command: {command}\n"))
+                || manual.contains(&format!("command: '{command}'\n")),
+            "{command}"
+        );
+        let finding = run(command, 10_000, output).await.finding;
+        assert_eq!((finding.status, finding.metrics.len()), (status, metrics), "{finding:?}");
+        let found = serde_json::to_string(&finding.value.unwrap()).unwrap();
+        assert!(value.is_empty() || found == value, "{found}");
+    }
+}

@@ -4,9 +4,11 @@ use std::{fs, path::Path};
 
 use protocol::Facts;
 use serde_json::Value;
-use sysinfo::System;
 
-use crate::core::facts::{Machine, os_release, package_manager, virtualization};
+use crate::core::{
+    builtin::memory_total,
+    facts::{Machine, os_release, package_manager, virtualization},
+};
 
 /// Blocks on small reads of `/etc`, `/proc` and `/sys`. What cannot be detected is left out.
 #[must_use]
@@ -25,10 +27,7 @@ pub fn detect() -> Facts {
         dmi: &dmi,
         hypervisor: flags.split_whitespace().any(|flag| flag == "hypervisor"),
     };
-    let memory = System::new().ok().map(|mut system| {
-        system.refresh_memory();
-        system.total_memory()
-    });
+    let memory = memory_total(&text("/proc/meminfo"));
     let uname = rustix::system::uname();
     let cpus = std::thread::available_parallelism().ok().map(|cpus| cpus.get());
     let found = [

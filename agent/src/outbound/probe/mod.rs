@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{
-    builtin as judging,
+    builtin::judge,
     check::{Check, Work},
     output::{self, Finding},
 };
@@ -31,31 +31,23 @@ impl Prober {
     /// Run `check` once. `None` when it was cancelled; what it had started is gone then.
     pub async fn run(&self, check: &Check, cancel: &CancellationToken) -> Option<Ran> {
         let timeout = Duration::from_millis(check.timeout_ms);
-        let timed_out = || {
-            let after = protocol::duration::format(timeout);
-            Ran { finding: Finding::unknown(format!("timed out after {after}")), timed_out: true }
-        };
+        let too_slow = format!("timed out after {}", protocol::duration::format(timeout));
         let finding = match &check.work {
             Work::Impossible(reason) => Finding::unknown(reason.clone()),
             Work::Builtin(builtin) => {
                 let reading = tokio::select! {
-                    reading = tokio::time::timeout(timeout, self.builtins.read(*builtin)) => reading,
+                    reading = tokio::time::timeout(timeout, self.builtins.read(builtin)) => reading,
                     () = cancel.cancelled() => return None,
                 };
-                match reading {
-                    Ok(Ok(reading)) => judging::judge(check, &reading),
-                    Ok(Err(reason)) => Finding::unknown(reason),
-                    Err(_) => return Some(timed_out()),
-                }
+                let timed_out = reading.is_err();
+                let reading = reading.unwrap_or(Err(too_slow));
+                return Some(Ran { finding: judge(builtin, check, reading), timed_out });
             }
             Work::Command(command) => match command::run(command, timeout, cancel).await {
                 Ok(command::Outcome::Ended(printed)) => output::understand(check, &printed),
                 Ok(command::Outcome::TimedOut(said)) => {
-                    let mut ran = timed_out();
-                    if !said.is_empty() {
-                        ran.finding.output = format!("{}: {said}", ran.finding.output);
-                    }
-                    return Some(ran);
+                    let reason = if said.is_empty() { too_slow } else { format!("{too_slow}: {said}") };
+                    return Some(Ran { finding: Finding::unknown(reason), timed_out: true });
                 }
                 Ok(command::Outcome::Cancelled) => return None,
                 Err(error) => Finding::unknown(format!("the command could not be started: {error}")),

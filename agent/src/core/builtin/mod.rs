@@ -1,0 +1,200 @@
+//! Built-in checks: what they measure on a host, and how that is judged.
+//!
+//! [`table`] declares each of them once: name, help, thresholds and reader. A reader is pure: it asks a [`Host`] for
+//! texts, so that tests give it those of other machines.
+
+mod disks;
+mod judge;
+mod kernel;
+mod rates;
+mod sensors;
+mod table;
+mod uptime;
+
+#[cfg(test)]
+mod tests;
+
+pub use judge::judge;
+pub use kernel::memory_total;
+pub use rates::{History, Rates, Sample};
+pub use table::ALL;
+
+/// What the readers ask of a host.
+pub trait Host {
+    /// A small text file.
+    ///
+    /// # Errors
+    /// Names the file and says why it cannot be read.
+    fn text(&self, path: &str) -> Result<String, String>;
+
+    /// Names in a folder; none when it cannot be listed.
+    fn names(&self, folder: &str) -> Vec<String>;
+
+    /// How full the file system at `folder` is; `None` for one without blocks, and for what cannot be asked.
+    fn usage(&self, folder: &str) -> Option<Usage>;
+}
+
+/// How full a file system is: bytes, and places for files (0 of 0 where it does not count them).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub used: u64,
+    /// What an ordinary user can still write.
+    pub available: u64,
+    pub inodes: u64,
+    pub inodes_free: u64,
+}
+
+/// One built-in check.
+#[derive(Debug)]
+pub struct Builtin {
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// What one should know besides, in whole sentences; may be empty.
+    pub more: &'static str,
+    pub metrics: &'static [About],
+    /// In force where a check gives no threshold at all.
+    pub defaults: Defaults,
+    /// Takes the counters that it needs at the time of the reading before from [`Rates`].
+    pub read: fn(&dyn Host, &mut Rates<'_>) -> Result<Measured, String>,
+}
+
+impl PartialEq for Builtin {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Builtin {}
+
+impl Builtin {
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|builtin| builtin.name == name)
+    }
+
+    /// All names, for people.
+    #[must_use]
+    pub fn names() -> String {
+        ALL.iter().map(|builtin| builtin.name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What its output begins with: `OPEN FILES`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.name.to_ascii_uppercase().replace('_', " ")
+    }
+}
+
+/// Documents one metric.
+#[derive(Debug)]
+pub struct About {
+    /// A word in `<…>` stands for a name of the host, such as that of a disk.
+    pub name: &'static str,
+    pub unit: &'static str,
+    pub about: &'static str,
+    pub judged: bool,
+}
+
+/// Highest values that are fine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    pub warning: Option<f64>,
+    pub critical: Option<f64>,
+    /// They count for each processor.
+    pub per_processor: bool,
+}
+
+/// What a reader found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measured {
+    pub numbers: Vec<Number>,
+    /// For people, without the status.
+    pub text: String,
+    /// For default thresholds that count for each processor.
+    pub processors: u32,
+}
+
+/// One metric.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Number {
+    pub name: String,
+    pub value: f64,
+    pub unit: &'static str,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub judged: Judged,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Judged {
+    No,
+    /// By the thresholds of the check. The highest of these is the value of the result.
+    ByCheck,
+    /// By the thresholds of the check, but never the value: it is of another kind than those that are.
+    Beside,
+    /// Above these, whatever the thresholds of the check are.
+    Above {
+        warning: Option<f64>,
+        critical: Option<f64>,
+    },
+}
+
+impl Number {
+    /// At least 0, and only shown.
+    fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self { name: name.into(), value, unit, min: Some(0.0), max: None, judged: Judged::No }
+    }
+
+    fn percent(name: impl Into<String>, value: f64) -> Self {
+        Self { max: Some(100.0), ..Self::new(name, value.clamp(0.0, 100.0), "%") }
+    }
+
+    fn judged(self) -> Self {
+        Self { judged: Judged::ByCheck, ..self }
+    }
+}
+
+/// The `index`-th word of `line` as a number.
+fn word(line: &str, index: usize) -> Option<u64> {
+    line.split_whitespace().nth(index)?.parse().ok()
+}
+
+/// The number behind `key`, as in `MemTotal:  16384 kB` or `pswpin 7`.
+fn entry(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let rest = line.strip_prefix(key)?;
+        let rest = rest.strip_prefix(':').or_else(|| rest.starts_with(' ').then_some(rest))?;
+        word(rest, 0)
+    })
+}
+
+/// A number with a fraction; words such as `inf` and `nan` are none.
+fn decimal(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+#[allow(clippy::cast_precision_loss)] // exact below 2^53
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { float(part) / float(whole) * 100.0 }
+}
+
+fn bytes(bytes: f64) -> String {
+    let mut value = bytes;
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            return format!("{value:.1} {unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} PiB")
+}
+
+/// The number with the highest value.
+fn highest<'a>(numbers: impl IntoIterator<Item = &'a Number>) -> Option<&'a Number> {
+    numbers.into_iter().max_by(|a, b| a.value.total_cmp(&b.value))
+}
