@@ -305,7 +305,8 @@ impl Launch {
         let url = format!("http://{}/healthz", self.monitor);
         let (mut was_well, mut sick) = (false, 0);
         loop {
-            sleep(HEALTH_EVERY).await;
+            // Soon after the start, to have seen it well before anything can happen to it.
+            sleep(if was_well { HEALTH_EVERY } else { HEALTH_EVERY / 50 }).await;
             // No answer is not a bad one: it may be slow, or about to end by itself.
             let Ok(answer) = client.get(&url).send().await else { continue };
             if answer.status().is_success() {
