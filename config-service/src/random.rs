@@ -17,5 +17,5 @@ pub fn new_key() -> Result<String, OsError> {
 pub(crate) fn hex(bytes: usize) -> Result<String, OsError> {
     let mut random = vec![0; bytes];
     OsRng.try_fill_bytes(&mut random)?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(protocol::hex(&random))
 }

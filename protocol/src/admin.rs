@@ -261,5 +261,5 @@ pub struct KeyVerify {
 #[must_use]
 pub fn key_hash(key: &str) -> String {
     use sha2::{Digest, Sha256};
-    Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex(&Sha256::digest(key.as_bytes()))
 }

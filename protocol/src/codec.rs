@@ -33,6 +33,12 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(message)
 }
 
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     name.split('<').next().and_then(|n| n.rsplit("::").next()).unwrap_or(name)

@@ -28,7 +28,7 @@ pub mod stream;
 pub mod subject;
 pub mod threshold;
 
-pub use codec::{DecodeError, decode, encode};
+pub use codec::{DecodeError, decode, encode, hex};
 pub use error::{ErrorCode, ErrorReply};
 pub use id::{AgentId, CheckName, IdError, ReceiverName, RuleName};
 pub use reply::Reply;

@@ -123,7 +123,7 @@ where
             }
             backoff.reset();
         }
-        crate::process::drain(&ctx_task.nats).await;
+        crate::process::flush(&ctx_task.nats).await;
         Ok(())
     });
     Ok(())
@@ -172,7 +172,7 @@ where
                 Some((delivery, verdict)) = under_way.next() => settle.settle(&delivery, verdict).await,
             }
         }
-        crate::process::drain(&ctx_task.nats).await;
+        crate::process::flush(&ctx_task.nats).await;
         Ok(())
     });
     Ok(())
@@ -210,27 +210,17 @@ impl Source {
     async fn open(ctx: &Context, spec: ConsumerSpec, limits: BatchLimits) -> anyhow::Result<Self> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut source = Self { ctx: ctx.clone(), spec, limits, messages: None, deliveries: 0, backoff };
-        if source.spec.stream.retention == Retention::WorkQueue {
-            source.take_over().await?;
-        }
-        source.reopen().await?;
+        // What a killed process had in hand in a work queue is offered again now, not when `ack_wait` is over.
+        source.reopen(source.spec.stream.retention == Retention::WorkQueue).await?;
         Ok(source)
     }
 
-    /// Have what a killed process had in hand offered again now, not when `ack_wait` is over.
-    async fn take_over(&self) -> anyhow::Result<()> {
+    /// Pull anew; with `rewind`, from the first message that is not acknowledged. `ack_all` always needs that.
+    async fn reopen(&mut self, rewind: bool) -> anyhow::Result<()> {
         let jetstream = self.ctx.jetstream();
-        let consumer = streams::ensure_consumer(&jetstream, &self.spec).await?;
-        if consumer.cached_info().num_ack_pending > 0 {
-            streams::rewind_consumer(&jetstream, &self.spec, &consumer).await?;
-        }
-        Ok(())
-    }
-
-    async fn reopen(&mut self) -> anyhow::Result<()> {
-        let mut consumer = streams::ensure_consumer(&self.ctx.jetstream(), &self.spec).await?;
-        if self.spec.ack_all && consumer.cached_info().num_ack_pending > 0 {
-            consumer = streams::rewind_consumer(&self.ctx.jetstream(), &self.spec, &consumer).await?;
+        let mut consumer = streams::ensure_consumer(&jetstream, &self.spec).await?;
+        if (rewind || self.spec.ack_all) && consumer.cached_info().num_ack_pending > 0 {
+            consumer = streams::rewind_consumer(&jetstream, &self.spec, &consumer).await?;
         }
         self.deliveries = consumer.cached_info().delivered.consumer_sequence;
         let messages = consumer
@@ -271,7 +261,7 @@ impl Source {
             let Some(messages) = self.messages.as_mut() else {
                 let delay = self.backoff.next_delay();
                 let reopened = tokio::select! {
-                    reopened = self.reopen() => reopened,
+                    reopened = self.reopen(false) => reopened,
                     () = token.cancelled() => return None,
                 };
                 if let Err(error) = reopened {

@@ -31,6 +31,25 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Remove the files of a folder whose names are those of leftovers. A folder that is not there has none.
+///
+/// # Errors
+/// As the file system says.
+pub fn remove_leftovers(folder: &Path, is_leftover: impl Fn(&str) -> bool) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if is_leftover(&entry.file_name().to_string_lossy()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// A folder of data that this process alone uses, for as long as the value lives. The lock ends with the process,
 /// however it ends.
 #[derive(Debug)]

@@ -107,7 +107,7 @@ where
 }
 
 /// Send what is still buffered; a broker that is away is not waited for.
-pub async fn drain(client: &async_nats::Client) {
+pub async fn flush(client: &async_nats::Client) {
     let flushed = tokio::time::timeout(Duration::from_secs(1), client.flush()).await;
     if !matches!(flushed, Ok(Ok(()))) {
         tracing::debug!("the broker is away: nothing more could be sent");
@@ -116,7 +116,7 @@ pub async fn drain(client: &async_nats::Client) {
 
 /// Send what is still buffered and leave the broker. A broker that is away is not waited for.
 pub async fn leave(client: &async_nats::Client) {
-    drain(client).await;
+    flush(client).await;
     if let Err(error) = client.drain().await {
         tracing::debug!(%error, "the connection was closed before");
     }

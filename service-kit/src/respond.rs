@@ -87,7 +87,7 @@ where
         // What is under way gets its answer.
         let all = u32::try_from(limits.concurrency).unwrap_or(u32::MAX);
         let _done = permits.acquire_many(all).await;
-        crate::process::drain(&client).await;
+        crate::process::flush(&client).await;
         Ok(())
     });
     Ok(())

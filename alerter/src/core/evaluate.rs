@@ -290,7 +290,9 @@ fn alert_id(agent: &AgentId, rule: &protocol::document::Rule, at: Position) -> S
     // Results without a sequence number are told apart by their place in the stream.
     let place = if at.seq > 0 { 0 } else { at.stream };
     let text = format!("{agent}/{}/{}/{}/{}/{place}", rule.name, at.epoch, at.seq, at.at_ms);
-    Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let mut id = protocol::hex(&Sha256::digest(text.as_bytes()));
+    id.truncate(16);
+    id
 }
 
 fn shortened(value: Scalar) -> Scalar {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use service_kit::files::{DataFolder, DataFolderError, sync_folder};
+use service_kit::files::{DataFolder, DataFolderError, remove_leftovers, sync_folder};
 use sled::{Tree, transaction::TransactionError};
 
 /// Format of the data. A newer one is refused.
@@ -171,20 +171,7 @@ pub(super) fn decode<T: DeserializeOwned>(tree: &'static str, value: &[u8]) -> R
 }
 
 fn remove_torn_snapshots(data: &Path) -> io::Result<()> {
-    let entries = match std::fs::read_dir(data) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
+    remove_leftovers(data, |name| name.starts_with("snap.") && name.ends_with(".generating"))
 }
 
 impl From<io::Error> for Failure {

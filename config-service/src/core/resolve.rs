@@ -121,7 +121,7 @@ pub(crate) fn etag(outcomes: &Outcomes) -> String {
             hash.update(way.digest);
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    protocol::hex(&hash.finalize())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use service_kit::files::{DataFolder, DataFolderError, sync_folder};
+use service_kit::files::{DataFolder, DataFolderError, remove_leftovers, sync_folder};
 use sled::{Tree, transaction::TransactionError};
 
 /// Room that there is to be besides what is to be written, in bytes: more than a segment of sled.
@@ -184,20 +184,7 @@ fn probe(folder: &Path, bytes: usize) -> io::Result<()> {
 
 /// A crash while sled writes a snapshot leaves one that makes it refuse to open for ever; without it, it opens.
 fn remove_torn_snapshots(path: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
+    remove_leftovers(path, |name| name.starts_with("snap.") && name.ends_with(".generating"))
 }
 
 impl From<io::Error> for Failure {

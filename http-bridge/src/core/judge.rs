@@ -81,8 +81,9 @@ fn status(value: Option<&Scalar>, spec: Option<&CheckSpec>) -> Status {
 
 /// The id of the `index`th reading under an `Idempotency-Key`: the same for a repeat, so that it is dropped as one.
 pub(crate) fn repeatable_id(agent: &AgentId, key: &str, index: usize) -> String {
-    let digest = Sha256::digest(format!("{agent}\n{index}\n{key}"));
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    let mut id = protocol::hex(&Sha256::digest(format!("{agent}\n{index}\n{key}")));
+    id.truncate(32);
+    id
 }
 
 #[cfg(test)]
