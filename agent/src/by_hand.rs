@@ -4,12 +4,15 @@
 use std::{ffi::OsString, fmt::Write as _, io::Write as _, process::ExitCode, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use protocol::{CheckName, Status, Threshold, document::OutputFormat};
+use protocol::{
+    CheckName, Status, Threshold,
+    work::{Output, RunSettings},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::{
-        builtin::{ALL, About, Builtin, Defaults},
+        builtin::{ALL, About, Builtin, Defaults, Options},
         check::{Check, Work},
         output::Finding,
         perfdata,
@@ -63,10 +66,11 @@ fn find(builtin: &'static Builtin, options: &ArgMatches) -> anyhow::Result<Findi
     let timeout = options.get_one::<Duration>("timeout").copied().unwrap_or_default();
     let check = Check {
         name: CheckName::new(builtin.name)?,
-        work: Work::Builtin(builtin),
+        work: Work::Builtin(builtin, Options::default()),
+        run: RunSettings::default(),
         every_ms: 0,
         timeout_ms: protocol::duration::millis(timeout),
-        output: OutputFormat::default(),
+        output: Output::default(),
         unit: None,
         warning: threshold("warning"),
         critical: threshold("critical"),

@@ -133,6 +133,8 @@ fn sample(n: u64) -> anyhow::Result<CheckResult> {
         metrics: Vec::new(),
         output: String::new(),
         exit_code: Some(0),
+        signal: None,
+        usage: None,
         duration_ms: 3 + n % 9,
         revision: 42,
         origin: Origin::Agent,

@@ -3,6 +3,7 @@
 //!
 //! Pure: no clock, no I/O. Start reading at [`read`] (a set of files) and [`RuleExpression`].
 
+mod check;
 mod expression;
 mod fields;
 mod kinds;

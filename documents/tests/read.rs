@@ -82,7 +82,7 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
             "kind: Check\nname: a\nbuiltin: cpu\nevry: 10s\n",
             &[
                 "a.yaml:1:1: a Check needs the key \"every\"",
-                "a.yaml:4:1: a Check has no key \"evry\" (did you mean \"every\"?); its keys are kind, name, description, hosts, every, timeout, command, builtin, variants, output, unit, warning, critical",
+                "a.yaml:4:1: a Check has no key \"evry\" (did you mean \"every\"?); its keys are kind, name, description, hosts, every, timeout, command, exec, builtin, with, variants, run, output, pointer, pattern, metric, unit, warning, critical",
             ][..],
         ),
         (
@@ -96,23 +96,23 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
         (
             "kind: Check\nname: a\nevery: 500ms\n",
             &[
-                "a.yaml:1:1: a Check has exactly one of \"command\", \"builtin\" and \"variants\"",
+                "a.yaml:1:1: a Check has exactly one of \"command\", \"exec\", \"builtin\" and \"variants\"",
                 "a.yaml:3:8: every: a check runs at most once a second, so this is 1s or more",
             ],
         ),
         (
-            "kind: Check\nname: a\nevery: 10s\ntimeout: 10s\nbuiltin: cpu\ncommand: x\noutput: json\n",
+            "kind: Check\nname: a\nevery: 10s\ntimeout: 10s\nbuiltin: cpu\ncommand: x\noutput: jsn\n",
             &[
-                "a.yaml:1:1: a Check has exactly one of \"command\", \"builtin\" and \"variants\"",
+                "a.yaml:1:1: a Check has exactly one of \"command\", \"exec\", \"builtin\" and \"variants\"",
                 "a.yaml:4:10: timeout: it is longer than 0s and shorter than \"every\" (10s)",
-                "a.yaml:7:9: output: json is not available yet: it comes with a later version",
+                "a.yaml:7:9: output: it is one of number, nagios, json, prometheus and text",
             ],
         ),
         (
             "kind: Check\nname: a\nevery: 1m\nvariants:\n  - command: x\n  - when: fact.os == \"x\"\n    builtin: cpu\n    command: y\n",
             &[
                 "a.yaml:5:5: a variant without \"when\" fits every host, so those after it never run: put it last",
-                "a.yaml:6:5: a variant has exactly one of \"command\" and \"builtin\"",
+                "a.yaml:6:5: a variant has exactly one of \"command\", \"exec\" and \"builtin\"",
                 "a.yaml:6:11: when: there is no variable \"fact\" here (did you mean \"facts\"?); there are agent, facts, labels",
             ],
         ),
@@ -246,7 +246,7 @@ fn the_starter_documents_are_right() {
     let Document::Check(updates) = &documents[5] else { panic!("{:?}", documents[5]) };
     assert_eq!(updates.variants.len(), 7);
     for variant in &updates.variants {
-        let command = variant.command.as_ref().unwrap();
+        let command = variant.work.command.as_ref().unwrap();
         let checked = std::process::Command::new("sh").args(["-n", "-c", command]).status().unwrap();
         assert!(checked.success() && !command.contains('\n'), "{command}");
     }

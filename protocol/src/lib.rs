@@ -23,10 +23,12 @@ pub mod query;
 pub mod reply;
 pub mod result;
 pub mod scalar;
+pub mod size;
 pub mod stored;
 pub mod stream;
 pub mod subject;
 pub mod threshold;
+pub mod work;
 
 pub use codec::{DecodeError, decode, encode, hex};
 pub use error::{ErrorCode, ErrorReply};

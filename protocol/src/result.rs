@@ -33,6 +33,11 @@ pub struct CheckResult {
     /// Exit code of the command; absent for built-in checks, submissions and commands ended by a signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// The signal that ended the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     #[serde(default)]
     pub duration_ms: u64,
     /// Revision of the configuration under which the check ran; 0 for submissions.
@@ -58,6 +63,15 @@ impl CheckResult {
             None => format!("{}:{}:{}", self.agent, self.epoch, self.seq),
         }
     }
+}
+
+/// What a run of a command cost, its children that it waited for included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time, user and system, in microseconds.
+    pub cpu_us: u64,
+    /// Peak memory in bytes: of all its processes where the agent may use cgroups, else of the largest one.
+    pub memory_bytes: u64,
 }
 
 /// One number in a result, with the thresholds that its source gave.

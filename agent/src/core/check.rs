@@ -5,10 +5,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use protocol::{AgentId, CheckName, Threshold, config::CheckSpec, document::OutputFormat, limits};
+use protocol::{
+    AgentId, CheckName, Threshold,
+    config::CheckSpec,
+    limits,
+    work::{Output, RunSettings},
+};
 use serde::{Deserialize, Serialize};
 
-use super::builtin::Builtin;
+use super::builtin::{Builtin, Options};
 
 /// Shortest and longest time between runs, in milliseconds: a configuration cannot make the agent spin.
 const EVERY_MS: (u64, u64) = (100, 366 * 86_400_000);
@@ -48,19 +53,22 @@ pub struct Plan {
 pub struct Check {
     pub name: CheckName,
     pub work: Work,
+    pub run: RunSettings,
     pub every_ms: u64,
     pub timeout_ms: u64,
-    pub output: OutputFormat,
+    pub output: Output,
     pub unit: Option<String>,
     pub warning: Option<Threshold>,
     pub critical: Option<Threshold>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Work {
     /// For `sh -c`.
     Command(String),
-    Builtin(&'static Builtin),
+    /// Program and arguments.
+    Exec(Vec<String>),
+    Builtin(&'static Builtin, Options),
     /// Nothing can be run, for this reason.
     Impossible(String),
 }
@@ -121,7 +129,8 @@ impl Check {
             work: Work::Impossible(reason),
             every_ms: every.unwrap_or(UNREADABLE_EVERY_MS).clamp(EVERY_MS.0, EVERY_MS.1),
             timeout_ms: TIMEOUT_MS.1,
-            output: OutputFormat::default(),
+            run: RunSettings::default(),
+            output: Output::default(),
             unit: None,
             warning: None,
             critical: None,
@@ -131,33 +140,53 @@ impl Check {
 
 impl From<CheckSpec> for Check {
     fn from(spec: CheckSpec) -> Self {
-        let work = match (spec.command, spec.builtin) {
-            (Some(command), None) if command.contains('\0') => {
-                Work::Impossible("its command holds a NUL byte".into())
-            }
-            (Some(command), None) => Work::Command(command),
-            (None, Some(name)) => Builtin::named(&name).map_or_else(
-                || {
-                    let known = Builtin::names();
-                    Work::Impossible(format!("this agent has no built-in check {name:?}; it has {known}"))
-                },
-                Work::Builtin,
-            ),
-            (Some(_), Some(_)) => Work::Impossible("it has both a command and a built-in".into()),
-            (None, None) => Work::Impossible(
-                "it has neither a command nor a built-in that this agent knows: a newer agent may be needed"
-                    .into(),
-            ),
-        };
+        let work = Work::from(spec.work);
         Self {
             name: spec.name,
             work,
             every_ms: spec.every_ms.clamp(EVERY_MS.0, EVERY_MS.1),
             timeout_ms: spec.timeout_ms.clamp(TIMEOUT_MS.0, TIMEOUT_MS.1),
+            run: spec.run,
             output: spec.output,
             unit: spec.unit,
             warning: spec.warning,
             critical: spec.critical,
+        }
+    }
+}
+
+impl From<protocol::work::Work> for Work {
+    fn from(given: protocol::work::Work) -> Self {
+        let nul = |text: &String| text.contains('\0');
+        match given {
+            more if more.ways() > 1 => {
+                Self::Impossible("it has more than one of a command, a program and a built-in".into())
+            }
+            protocol::work::Work { command: Some(command), .. } if nul(&command) => {
+                Self::Impossible("its command holds a NUL byte".into())
+            }
+            protocol::work::Work { command: Some(command), .. } => Self::Command(command),
+            protocol::work::Work { exec: Some(words), .. } => {
+                if words.first().is_none_or(String::is_empty) || words.iter().any(nul) {
+                    Self::Impossible("its program is empty, or a word of it holds a NUL byte".into())
+                } else {
+                    Self::Exec(words)
+                }
+            }
+            protocol::work::Work { builtin: Some(name), with, .. } => match Builtin::named(&name) {
+                Some(builtin) => match Options::read(builtin.options, &with) {
+                    Ok(options) => Self::Builtin(builtin, options),
+                    Err(reason) => Self::Impossible(format!("built-in {name}: {reason}")),
+                },
+                None => {
+                    let known = Builtin::names();
+                    Self::Impossible(format!("this agent has no built-in check {name:?}; it has {known}"))
+                }
+            },
+            _ => Self::Impossible(
+                "it has neither a command, a program nor a built-in that this agent knows: a newer agent may be needed"
+                    .into(),
+            ),
         }
     }
 }
@@ -207,9 +236,9 @@ mod tests {
         let work =
             |name: &str| plan.checks.get(&CheckName::new(name).unwrap()).map(|check| check.work.clone());
         assert_eq!(work("good"), Some(Work::Command("true".into())));
-        assert_eq!(work("disk"), Builtin::named("disk").map(Work::Builtin));
+        assert_eq!(work("disk"), Builtin::named("disk").map(|disk| Work::Builtin(disk, Options::default())));
         for (name, expected) in [
-            ("nothing", "neither a command nor a built-in"),
+            ("nothing", "neither a command, a program nor a built-in"),
             ("future", "no built-in check \"quantum\""),
             ("format", "unknown variant `hologram`"),
             ("nul", "NUL"),

@@ -1,6 +1,6 @@
 //! What a command's output means: its value, metrics and status.
 
-use protocol::{CheckResult, Metric, Scalar, Status, Threshold, document::OutputFormat, limits};
+use protocol::{CheckResult, Metric, Scalar, Status, Threshold, limits, work::OutputFormat};
 
 use super::{
     check::{Check, cut},
@@ -19,6 +19,7 @@ pub struct Finding {
     pub metrics: Vec<Metric>,
     pub output: String,
     pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
 }
 
 impl Finding {
@@ -32,6 +33,7 @@ impl Finding {
             metrics: Vec::new(),
             output: reason.into(),
             exit_code: None,
+            signal: None,
         }
     }
 }
@@ -66,12 +68,15 @@ impl Printed {
 /// Understand the output of `check`'s command.
 #[must_use]
 pub fn understand(check: &Check, printed: &Printed) -> Finding {
-    let finding = match check.output {
+    let finding = match check.output.format {
         OutputFormat::Number => number(check, printed),
         OutputFormat::Nagios => nagios(check, printed),
         OutputFormat::Text => text(check, printed),
+        OutputFormat::Json | OutputFormat::Prometheus => {
+            Finding::unknown("this agent cannot read such output yet")
+        }
     };
-    Finding { exit_code: printed.exit_code, ..finding }
+    Finding { exit_code: printed.exit_code, signal: printed.signal, ..finding }
 }
 
 /// The first line is one number. The exit code does not matter then: `grep -c` ends with 1 when it counts 0.
@@ -187,18 +192,24 @@ pub fn fit(result: &mut CheckResult) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use protocol::{AgentId, CheckName, config::CheckSpec};
+    use protocol::{
+        AgentId, CheckName,
+        config::CheckSpec,
+        work::{Output, RunSettings, Work},
+    };
 
     use super::*;
 
-    fn check(output: OutputFormat, warning: Option<&str>, critical: Option<&str>) -> Check {
+    fn check(format: OutputFormat, warning: Option<&str>, critical: Option<&str>) -> Check {
         Check::from(CheckSpec {
             name: CheckName::new("c").unwrap(),
-            command: Some("x".into()),
-            builtin: None,
+            work: Work { command: Some("x".into()), ..Work::default() },
+            run: RunSettings::default(),
             every_ms: 1000,
+            cron: None,
+            timezone: None,
             timeout_ms: 1000,
-            output,
+            output: Output { format, ..Output::default() },
             unit: None,
             warning: warning.map(|text| text.parse().unwrap()),
             critical: critical.map(|text| text.parse().unwrap()),
@@ -297,6 +308,8 @@ mod tests {
             metrics,
             output,
             exit_code: None,
+            signal: None,
+            usage: None,
             duration_ms: 0,
             revision: 0,
             origin: protocol::Origin::Agent,

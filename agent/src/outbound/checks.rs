@@ -187,7 +187,7 @@ impl Run {
             () = self.cancel.cancelled() => return,
         };
         let (at_ms, started) = (service_kit::now_ms(), Instant::now());
-        let Some(Ran { finding, timed_out }) = self.prober.run(&self.check, &self.cancel).await else {
+        let Some(Ran { finding, timed_out, usage }) = self.prober.run(&self.check, &self.cancel).await else {
             return;
         };
         drop(permit);
@@ -195,7 +195,7 @@ impl Run {
             self.metrics.checks_timed_out.inc();
         }
         self.metrics.results.inc();
-        let Finding { status, value, unit, metrics, output, exit_code } = finding;
+        let Finding { status, value, unit, metrics, output, exit_code, signal } = finding;
         let result = CheckResult {
             v: VERSION,
             agent: self.agent,
@@ -209,6 +209,8 @@ impl Run {
             metrics,
             output,
             exit_code,
+            signal,
+            usage,
             duration_ms: protocol::duration::millis(started.elapsed()),
             revision: self.revision,
             origin: Origin::Agent,

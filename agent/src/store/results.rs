@@ -226,6 +226,8 @@ mod tests {
             metrics: Vec::new(),
             output: output.to_owned(),
             exit_code: None,
+            signal: None,
+            usage: None,
             duration_ms: 0,
             revision: 0,
             origin: Origin::Agent,

@@ -6,12 +6,16 @@ use agent::{
     core::check::Check,
     outbound::probe::{Prober, Ran},
 };
-use protocol::{Status, document::OutputFormat, limits};
+use protocol::{
+    Status, limits,
+    work::{Output, OutputFormat},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::rig;
 
-async fn run(command: &str, timeout_ms: u64, output: OutputFormat) -> Ran {
+async fn run(command: &str, timeout_ms: u64, format: OutputFormat) -> Ran {
+    let output = Output { format, ..Output::default() };
     let spec = protocol::config::CheckSpec { timeout_ms, output, ..rig::check("c", 1_000, command) };
     Prober::default().run(&Check::from(spec), &CancellationToken::new()).await.unwrap()
 }

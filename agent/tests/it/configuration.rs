@@ -13,9 +13,9 @@ async fn a_configuration_becomes_results() {
     let mut number = check("packages", 60_000, "echo 7");
     number.warning = Some("> 5".parse().unwrap());
     let mut disk = check("disk", 60_000, "");
-    (disk.command, disk.builtin) = (None, Some("disk".into()));
+    (disk.work.command, disk.work.builtin) = (None, Some("disk".into()));
     let mut future = check("future", 60_000, "");
-    (future.command, future.builtin) = (None, Some("quantum".into()));
+    (future.work.command, future.work.builtin) = (None, Some("quantum".into()));
     let config = Config::start(server.client().await, vec![number, disk, future]).await;
     let state = tempfile::tempdir().unwrap();
     let agent = Agent::start(&server.url(), state.path(), &["--label", "role=web"]).await;

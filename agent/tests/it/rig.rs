@@ -15,6 +15,7 @@ use protocol::{
     config::{AgentConfig, CheckSpec, ConfigChanged, ConfigReply, ConfigRequest, ConfigStatus},
     stored::{Stored, StoredRequest},
     subject,
+    work::{Output, RunSettings, Work},
 };
 use service_kit::{Context, Metrics, Readiness, Tasks, process::ServiceSettings, streams::ensure_stream};
 
@@ -133,11 +134,13 @@ pub(crate) fn config(revision: u64, checks: Vec<CheckSpec>) -> AgentConfig {
 pub(crate) fn check(name: &str, every_ms: u64, command: &str) -> CheckSpec {
     CheckSpec {
         name: CheckName::new(name).unwrap(),
-        command: Some(command.to_owned()),
-        builtin: None,
+        work: Work { command: Some(command.to_owned()), ..Work::default() },
+        run: RunSettings::default(),
         every_ms,
+        cron: None,
+        timezone: None,
         timeout_ms: 10_000,
-        output: protocol::document::OutputFormat::Number,
+        output: Output::default(),
         unit: None,
         warning: None,
         critical: None,

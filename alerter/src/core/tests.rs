@@ -122,6 +122,8 @@ fn result(seq: u64, at_ms: u64, value: f64) -> CheckResult {
         metrics: Vec::new(),
         output: String::new(),
         exit_code: None,
+        signal: None,
+        usage: None,
         duration_ms: 0,
         revision: 1,
         origin: Origin::Agent,

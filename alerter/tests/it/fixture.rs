@@ -278,6 +278,8 @@ pub(crate) fn result(seq: u64, value: f64) -> CheckResult {
         metrics: Vec::new(),
         output: String::new(),
         exit_code: None,
+        signal: None,
+        usage: None,
         duration_ms: 1,
         revision: 1,
         origin: Origin::Agent,

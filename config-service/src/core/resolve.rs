@@ -55,7 +55,7 @@ impl CompiledCheck {
             compiled.map_err(|error| broken = Some(format!("{what}: {error}"))).ok()
         };
         let hosts = compile("hosts", &check.hosts);
-        let alone = [Variant { when: None, command: check.command.clone(), builtin: check.builtin.clone() }];
+        let alone = [Variant { when: None, work: check.work.clone() }];
         let variants = if check.variants.is_empty() { &alone[..] } else { &check.variants };
         let ways = variants
             .iter()
@@ -98,11 +98,13 @@ impl Way {
     fn new(check: &Check, variant: &Variant) -> Self {
         let spec = CheckSpec {
             name: check.name.clone(),
-            command: variant.command.clone(),
-            builtin: variant.builtin.clone(),
+            work: variant.work.clone(),
+            run: check.run.clone(),
             every_ms: millis(check.every),
+            cron: check.cron.clone(),
+            timezone: check.timezone.clone(),
             timeout_ms: millis(check.timeout),
-            output: check.output,
+            output: check.output.clone(),
             unit: check.unit.clone(),
             warning: check.warning.clone(),
             critical: check.critical.clone(),
@@ -166,7 +168,7 @@ mod tests {
             let outcomes = resolve(&checks, &facts(&[("package_manager", manager)]));
             let name = CheckName::new("os_updates").unwrap();
             let Some(Outcome::Runs(way)) = outcomes.get(&name) else { panic!("{manager}: {outcomes:?}") };
-            assert!(way.spec.command.as_ref().unwrap().contains(tool), "{manager}: {:?}", way.spec);
+            assert!(way.spec.work.command.as_ref().unwrap().contains(tool), "{manager}: {:?}", way.spec);
         }
     }
 

@@ -44,6 +44,8 @@ impl World {
                 }],
                 output: "DISK WARNING".to_owned(),
                 exit_code: Some(1),
+                signal: None,
+                usage: None,
                 duration_ms: 1,
                 revision: 1,
                 origin: Origin::Agent,

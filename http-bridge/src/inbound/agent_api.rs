@@ -41,7 +41,7 @@ pub(crate) async fn config(
     if known.is_some_and(|known| etag::matches(known, &tag)) {
         return Ok((StatusCode::NOT_MODIFIED, etag_header).into_response());
     }
-    let checks = config.checks.iter().filter(|check| check.command.is_some()).collect();
+    let checks = config.checks.iter().filter(|check| check.work.command.is_some()).collect();
     let body = ConfigBody { revision: config.revision, checks };
     Ok((etag_header, Json(body)).into_response())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Host, Judged, Measured, Number, Rates, bytes, float, highest, percent, word};
+use super::{Host, Judged, Measured, Number, Options, Rates, bytes, float, highest, percent, word};
 
 /// File systems that are full by nature: nobody can write to them.
 const IMAGES: [&str; 6] = ["squashfs", "erofs", "iso9660", "cramfs", "romfs", "udf"];
@@ -86,7 +86,7 @@ fn on_disks(all: Vec<Mount>) -> Vec<FileSystem> {
     all
 }
 
-pub(super) fn disk(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn disk(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let mut numbers = Vec::new();
     let mut read_only = Vec::new();
     let mut worst: Option<(f64, String)> = None;
@@ -129,7 +129,7 @@ pub(super) fn disk(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, Strin
     Ok(Measured { numbers, text, ..Measured::default() })
 }
 
-pub(super) fn diskio(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn diskio(host: &dyn Host, _: &Options, rates: &mut Rates<'_>) -> Result<Measured, String> {
     /// Of /proc/diskstats, whatever the sectors of the disk are.
     const SECTOR: u64 = 512;
     let text = host.text("/proc/diskstats")?;

@@ -65,6 +65,7 @@ pub fn judge(builtin: &Builtin, check: &Check, measured: Result<Measured, String
         metrics,
         output: format!("{title} {} - {}", status.as_str().to_ascii_uppercase(), measured.text),
         exit_code: None,
+        signal: None,
     }
 }
 

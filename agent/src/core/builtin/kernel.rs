@@ -1,8 +1,10 @@
 //! Processors, memory, processes, network: texts of `/proc`.
 
-use super::{Host, Judged, Measured, Number, Rates, bytes, decimal, entry, float, highest, percent, word};
+use super::{
+    Host, Judged, Measured, Number, Options, Rates, bytes, decimal, entry, float, highest, percent, word,
+};
 
-pub(super) fn cpu(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn cpu(host: &dyn Host, _: &Options, rates: &mut Rates<'_>) -> Result<Measured, String> {
     // user nice system idle iowait irq softirq steal; the guests' time is part of user and nice.
     const NAMES: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
     let text = host.text("/proc/stat")?;
@@ -31,7 +33,7 @@ pub(super) fn cpu(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, St
     })
 }
 
-pub(super) fn memory(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn memory(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/meminfo")?;
     let kib = |key| entry(&text, key);
     let total = kib("MemTotal").filter(|total| *total > 0).ok_or("/proc/meminfo has no MemTotal")?;
@@ -57,7 +59,7 @@ pub fn memory_total(meminfo: &str) -> Option<u64> {
     entry(meminfo, "MemTotal")?.checked_mul(1024)
 }
 
-pub(super) fn swap(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn swap(host: &dyn Host, _: &Options, rates: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/meminfo")?;
     let (total, free) = (entry(&text, "SwapTotal"), entry(&text, "SwapFree"));
     let (Some(total), Some(free)) = (total, free) else {
@@ -79,7 +81,7 @@ pub(super) fn swap(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, S
     Ok(Measured { numbers, text, ..Measured::default() })
 }
 
-pub(super) fn load(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn load(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/loadavg")?;
     let mut words = text.split_whitespace().map_while(decimal);
     let (Some(one), Some(five), Some(fifteen)) = (words.next(), words.next(), words.next()) else {
@@ -100,7 +102,7 @@ pub(super) fn load(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, Strin
     })
 }
 
-pub(super) fn processes(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn processes(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let (mut count, mut zombies, mut blocked, mut threads) = (0_u32, 0_u32, 0_u32, 0_u64);
     for name in host.names("/proc") {
         if !name.starts_with(|first: char| first.is_ascii_digit()) {
@@ -134,7 +136,7 @@ pub(super) fn processes(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, 
     })
 }
 
-pub(super) fn pressure(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn pressure(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let mut numbers = Vec::new();
     for (resource, kind, judged) in [
         ("memory", "full", true),
@@ -158,7 +160,7 @@ pub(super) fn pressure(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, S
     Ok(Measured { numbers, text, ..Measured::default() })
 }
 
-pub(super) fn open_files(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn open_files(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/sys/fs/file-nr")?;
     // Allocated, allocated but unused (always 0 since Linux 2.6), and the limit.
     let (Some(allocated), Some(unused), Some(limit)) = (word(&text, 0), word(&text, 1), word(&text, 2))
@@ -168,7 +170,7 @@ pub(super) fn open_files(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured,
     Ok(of_limit("open_files", "open", allocated.saturating_sub(unused), limit))
 }
 
-pub(super) fn conntrack(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn conntrack(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let read = |name: &str| {
         let path = format!("/proc/sys/net/netfilter/nf_conntrack_{name}");
         let text = host.text(&path).map_err(|error| {
@@ -190,7 +192,7 @@ fn of_limit(name: &str, what: &str, count: u64, limit: u64) -> Measured {
     }
 }
 
-pub(super) fn network(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn network(host: &dyn Host, _: &Options, rates: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/net/dev")?;
     let mut numbers = Vec::new();
     let (mut interfaces, mut received, mut sent) = (0_u32, 0.0, 0.0);

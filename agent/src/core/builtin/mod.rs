@@ -6,6 +6,7 @@
 mod disks;
 mod judge;
 mod kernel;
+mod options;
 mod rates;
 mod sensors;
 mod table;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use judge::judge;
 pub use kernel::memory_total;
+pub use options::{Kind, Opt, Options};
 pub use rates::{History, Rates, Sample};
 pub use table::ALL;
 
@@ -52,11 +54,12 @@ pub struct Builtin {
     pub about: &'static str,
     /// What one should know besides, in whole sentences; may be empty.
     pub more: &'static str,
+    pub options: &'static [Opt],
     pub metrics: &'static [About],
     /// In force where a check gives no threshold at all.
     pub defaults: Defaults,
     /// Takes the counters that it needs at the time of the reading before from [`Rates`].
-    pub read: fn(&dyn Host, &mut Rates<'_>) -> Result<Measured, String>,
+    pub read: fn(&dyn Host, &Options, &mut Rates<'_>) -> Result<Measured, String>,
 }
 
 impl PartialEq for Builtin {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Host, Measured, Number, Rates, highest};
+use super::{Host, Measured, Number, Options, Rates, highest};
 
 /// In degrees Celsius; what a broken or absent sensor says lies outside.
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = -100.0..=250.0;
 
-pub(super) fn temperature(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn temperature(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let mut sensors = hwmon(host);
     if sensors.is_empty() {
         sensors = zones(host);

@@ -23,6 +23,7 @@ pub static ALL: [Builtin; 13] = [
         name: "cpu",
         about: "Processor time in use",
         more: "",
+        options: &[],
         metrics: &[
             judged("cpu", "%", "of all processors, without idle and iowait"),
             shown("user", "%", "programs"),
@@ -37,6 +38,7 @@ pub static ALL: [Builtin; 13] = [
         name: "memory",
         about: "Memory that programs cannot get without swapping",
         more: "",
+        options: &[],
         metrics: &[
             judged("memory", "%", "not available"),
             shown("available", "B", "what programs can still get, as the kernel estimates it"),
@@ -48,6 +50,7 @@ pub static ALL: [Builtin; 13] = [
         name: "swap",
         about: "Swap space in use, and pages that move in and out",
         more: "A host without swap uses 0 %.",
+        options: &[],
         metrics: &[
             judged("swap", "%", "in use"),
             shown("swap_in", "pages/s", "read back from swap"),
@@ -60,6 +63,7 @@ pub static ALL: [Builtin; 13] = [
         name: "load",
         about: "Processes that run or wait for a processor or a disk, on average",
         more: "",
+        options: &[],
         metrics: &[
             judged("load1", "", "over 1 minute"),
             shown("load5", "", "over 5 minutes"),
@@ -74,6 +78,7 @@ pub static ALL: [Builtin; 13] = [
         more: "Left out are file systems of a network, in memory and of images (squashfs, iso9660, …), and FUSE. A file \
                system that the kernel made read-only after an error is critical, whatever the thresholds are; one that \
                was mounted read-only is not.",
+        options: &[],
         metrics: &[
             judged("<mount>", "%", "space in use, as df shows it"),
             judged(
@@ -91,6 +96,7 @@ pub static ALL: [Builtin; 13] = [
         about: "Traffic of whole disks, and how busy they are",
         more: "Disks that were never used are left out. A disk that serves many requests at once (NVMe, RAID) may be \
                busy all the time and still have room: look at the wait too.",
+        options: &[],
         metrics: &[
             judged("<disk>_busy", "%", "share of the time in which a request was under way"),
             shown("<disk>_read", "B/s", "read"),
@@ -104,6 +110,7 @@ pub static ALL: [Builtin; 13] = [
         name: "network",
         about: "Traffic, errors and drops of the network interfaces",
         more: "Left out are lo, veth* and interfaces that never moved a packet.",
+        options: &[],
         metrics: &[
             judged("<interface>_errors", "/s", "packets that were received or sent wrong"),
             shown("<interface>_rx", "B/s", "received"),
@@ -117,6 +124,7 @@ pub static ALL: [Builtin; 13] = [
         name: "processes",
         about: "Number of processes, zombies among them",
         more: "Where /proc is mounted with hidepid, an agent that is not root sees its own processes only.",
+        options: &[],
         metrics: &[
             judged("processes", "", "all of them"),
             shown("zombies", "", "ended, but not yet collected by their parents; above 10 is a warning"),
@@ -130,6 +138,7 @@ pub static ALL: [Builtin; 13] = [
         name: "pressure",
         about: "Time lost by waiting for memory, disks and processors (pressure stall information)",
         more: "Each is the kernel's average over 60 seconds. Needs Linux 4.20 or newer.",
+        options: &[],
         metrics: &[
             judged("memory_full", "%", "nothing at all could go on for want of memory"),
             judged("io_full", "%", "nothing at all could go on for want of disks"),
@@ -145,6 +154,7 @@ pub static ALL: [Builtin; 13] = [
         about: "Temperature sensors",
         more: "Reads /sys/class/hwmon, or /sys/class/thermal where that shows none. A host without sensors (most virtual \
                machines) is unknown.",
+        options: &[],
         metrics: &[judged("<sensor>", "°C", "its maximum is what the chip itself calls critical")],
         defaults: above(85.0, 95.0),
         read: sensors::temperature,
@@ -154,6 +164,7 @@ pub static ALL: [Builtin; 13] = [
         about: "Time since the host started, and whether it should be started anew",
         more: "A reboot is needed when a package asked for it (/run/reboot-required), or when a newer kernel of the \
                running one's flavour lies in /lib/modules. In a container it never is.",
+        options: &[],
         metrics: &[
             judged("uptime", "s", "since the start"),
             shown("reboot_needed", "", "1 when a reboot is needed, which is a warning"),
@@ -165,6 +176,7 @@ pub static ALL: [Builtin; 13] = [
         name: "open_files",
         about: "Open files of the whole host, and their limit (fs.file-max)",
         more: "",
+        options: &[],
         metrics: &[
             judged("open_files", "%", "of the limit"),
             shown("open", "", "open files; its maximum is the limit"),
@@ -176,6 +188,7 @@ pub static ALL: [Builtin; 13] = [
         name: "conntrack",
         about: "Connections that the firewall tracks, and their limit",
         more: "Unknown on a host whose kernel does not track connections.",
+        options: &[],
         metrics: &[
             judged("conntrack", "%", "of the limit"),
             shown("connections", "", "tracked connections; its maximum is the limit"),

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use protocol::{CheckName, Scalar, Status, document::OutputFormat};
+use protocol::{
+    CheckName, Scalar, Status,
+    work::{Output, RunSettings},
+};
 
 use super::*;
 use crate::core::{
@@ -41,10 +44,11 @@ impl Host for Sample {
 fn check(builtin: &'static Builtin, warning: Option<&str>) -> Check {
     Check {
         name: CheckName::new("c").unwrap(),
-        work: Work::Builtin(builtin),
+        work: Work::Builtin(builtin, Options::default()),
+        run: RunSettings::default(),
         every_ms: 1_000,
         timeout_ms: 1_000,
-        output: OutputFormat::Number,
+        output: Output::default(),
         unit: None,
         warning: warning.map(|text| text.parse().unwrap()),
         critical: None,
@@ -55,9 +59,9 @@ fn check(builtin: &'static Builtin, warning: Option<&str>) -> Check {
 fn between(name: &str, before: &Sample, after: &Sample, warning: Option<&str>) -> Finding {
     let builtin = Builtin::named(name).unwrap();
     let mut rates = Rates::new(1_000, None);
-    let _first = (builtin.read)(before, &mut rates);
+    let _first = (builtin.read)(before, &Options::default(), &mut rates);
     let sample = rates.into_sample();
-    let measured = (builtin.read)(after, &mut Rates::new(11_000, sample.as_ref()));
+    let measured = (builtin.read)(after, &Options::default(), &mut Rates::new(11_000, sample.as_ref()));
     if let Ok(measured) = &measured {
         documented(builtin, measured);
     }

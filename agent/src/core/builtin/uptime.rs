@@ -1,8 +1,8 @@
 //! How long the host has been up, and whether it should be started anew.
 
-use super::{Host, Judged, Measured, Number, Rates};
+use super::{Host, Judged, Measured, Number, Options, Rates};
 
-pub(super) fn uptime(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn uptime(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/uptime")?;
     let seconds = text.split_whitespace().next().and_then(|word| word.split('.').next()?.parse::<u64>().ok());
     let seconds = seconds.ok_or_else(|| format!("/proc/uptime has no number: {:?}", text.trim()))?;

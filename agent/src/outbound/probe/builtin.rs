@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use crate::core::builtin::{Builtin, History, Host, Measured, Rates, Usage};
+use crate::core::builtin::{Builtin, History, Host, Measured, Options, Rates, Usage};
 
 /// Readings at once. One that hangs (a dead disk) keeps its place, so that those after it cannot take all threads.
 const AT_ONCE: usize = 4;
@@ -38,19 +38,20 @@ impl Default for Builtins {
 impl Builtins {
     /// # Errors
     /// A text that says what could not be read.
-    pub async fn read(&self, builtin: &'static Builtin) -> Result<Measured, String> {
-        let (measured, lacks_a_sample) = self.once(builtin).await?;
+    pub async fn read(&self, builtin: &'static Builtin, options: &Options) -> Result<Measured, String> {
+        let (measured, lacks_a_sample) = self.once(builtin, options).await?;
         if !lacks_a_sample {
             return Ok(measured);
         }
         tokio::time::sleep(SECOND_AFTER).await;
-        Ok(self.once(builtin).await?.0)
+        Ok(self.once(builtin, options).await?.0)
     }
 
-    async fn once(&self, builtin: &'static Builtin) -> Result<(Measured, bool), String> {
+    async fn once(&self, builtin: &'static Builtin, options: &Options) -> Result<(Measured, bool), String> {
         let failed = |error: &dyn std::fmt::Display| format!("the reading failed: {error}");
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|error| failed(&error))?;
         let (started, histories) = (self.started, Arc::clone(&self.histories));
+        let options = options.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let _place = place;
             let histories = || histories.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +59,7 @@ impl Builtins {
             let before = histories().get(builtin.name).and_then(|history| history.before(now));
             // Not under the lock: a reading may hang.
             let mut rates = Rates::new(now, before.as_deref());
-            let measured = (builtin.read)(&ThisHost, &mut rates)?;
+            let measured = (builtin.read)(&ThisHost, &options, &mut rates)?;
             let lacks_a_sample = rates.lack_a_sample();
             if let Some(sample) = rates.into_sample() {
                 histories().entry(builtin.name).or_default().keep(sample);
@@ -112,7 +113,7 @@ mod tests {
         for builtin in &ALL {
             // Virtual machines have no sensors, and few hosts a firewall that tracks.
             let optional = ["temperature", "conntrack", "pressure", "diskio", "network"];
-            match builtins.read(builtin).await {
+            match builtins.read(builtin, &Options::default()).await {
                 Ok(measured) => {
                     assert!(!measured.numbers.is_empty() && !measured.text.is_empty(), "{}", builtin.name);
                     assert!(measured.numbers.iter().all(|number| number.value.is_finite()), "{measured:?}");

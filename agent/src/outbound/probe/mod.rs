@@ -6,6 +6,7 @@ pub mod facts;
 
 use std::time::Duration;
 
+use protocol::result::Usage;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{
@@ -19,6 +20,7 @@ use crate::core::{
 pub struct Ran {
     pub finding: Finding,
     pub timed_out: bool,
+    pub usage: Option<Usage>,
 }
 
 /// Runs checks. Cheap to clone.
@@ -34,25 +36,26 @@ impl Prober {
         let too_slow = format!("timed out after {}", protocol::duration::format(timeout));
         let finding = match &check.work {
             Work::Impossible(reason) => Finding::unknown(reason.clone()),
-            Work::Builtin(builtin) => {
+            Work::Builtin(builtin, options) => {
                 let reading = tokio::select! {
-                    reading = tokio::time::timeout(timeout, self.builtins.read(builtin)) => reading,
+                    reading = tokio::time::timeout(timeout, self.builtins.read(builtin, options)) => reading,
                     () = cancel.cancelled() => return None,
                 };
                 let timed_out = reading.is_err();
                 let reading = reading.unwrap_or(Err(too_slow));
-                return Some(Ran { finding: judge(builtin, check, reading), timed_out });
+                return Some(Ran { finding: judge(builtin, check, reading), timed_out, usage: None });
             }
+            Work::Exec(_) => Finding::unknown("this agent cannot run programs without a shell yet"),
             Work::Command(command) => match command::run(command, timeout, cancel).await {
                 Ok(command::Outcome::Ended(printed)) => output::understand(check, &printed),
                 Ok(command::Outcome::TimedOut(said)) => {
                     let reason = if said.is_empty() { too_slow } else { format!("{too_slow}: {said}") };
-                    return Some(Ran { finding: Finding::unknown(reason), timed_out: true });
+                    return Some(Ran { finding: Finding::unknown(reason), timed_out: true, usage: None });
                 }
                 Ok(command::Outcome::Cancelled) => return None,
                 Err(error) => Finding::unknown(format!("the command could not be started: {error}")),
             },
         };
-        Some(Ran { finding, timed_out: false })
+        Some(Ran { finding, timed_out: false, usage: None })
     }
 }
