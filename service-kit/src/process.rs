@@ -29,13 +29,22 @@ where
     S: ServiceSettings,
     F: Future<Output = anyhow::Result<()>>,
 {
-    let settings: S = settings::load();
+    main_with(name, settings::load(), start)
+}
+
+/// [`main`] with settings that were read already.
+pub fn main_with<S, F>(name: &'static str, settings: S, start: impl FnOnce(S, Context) -> F) -> ExitCode
+where
+    S: ServiceSettings,
+    F: Future<Output = anyhow::Result<()>>,
+{
     match run(name, settings, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let reason = crate::report(error.as_ref());
             tracing::error!(service = name, "{reason}");
-            let usage = error.downcast_ref::<nats::ConnectError>().is_some_and(nats::ConnectError::is_usage);
+            let usage = error.downcast_ref::<nats::ConnectError>().is_some_and(nats::ConnectError::is_usage)
+                || error.is::<settings::WrongSettings>();
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use protocol::{AgentId, CheckName, CheckResult, Origin, VERSION};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::{Id, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     core::{
         check::{Check, Plan, phase_seed},
+        guard::{Pauses, overrun},
         output::Finding,
         schedule::Schedule,
     },
@@ -56,6 +57,24 @@ pub struct Checks {
     runs: JoinSet<()>,
     names: HashMap<Id, CheckName>,
     cancels: BTreeMap<CheckName, CancellationToken>,
+    pauses: Arc<Mutex<Pauses>>,
+    pulse: (mpsc::Sender<oneshot::Sender<()>>, mpsc::Receiver<oneshot::Sender<()>>),
+}
+
+/// What others need of the running checks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    /// One for each check that may run.
+    pub permits: Arc<Semaphore>,
+    pulse: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+impl Handle {
+    /// Resolves when the schedule has gone round once more; `false` when it will not again.
+    pub async fn turned(&self) -> bool {
+        let (answer, turned) = oneshot::channel();
+        self.pulse.send(answer).await.is_ok() && turned.await.is_ok()
+    }
 }
 
 impl Checks {
@@ -73,7 +92,21 @@ impl Checks {
             runs: JoinSet::new(),
             names: HashMap::new(),
             cancels: BTreeMap::new(),
+            pauses: Arc::new(Mutex::new(Pauses::new(0))),
+            pulse: mpsc::channel(1),
         }
+    }
+
+    /// Pause checks that went over their limits so many times in a row; 0: never, which is the default.
+    #[must_use]
+    pub fn pause_after(mut self, overruns: u32) -> Self {
+        self.pauses = Arc::new(Mutex::new(Pauses::new(overruns)));
+        self
+    }
+
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { permits: Arc::clone(&self.permits), pulse: self.pulse.0.clone() }
     }
 
     /// Run the checks of `plan` until `stop`; then end what is under way, without results.
@@ -98,6 +131,7 @@ impl Checks {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wake) => {}
+                Some(asked) = self.pulse.1.recv() => drop(asked.send(())),
                 Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
                 changed = plan.changed() => match changed {
                     Ok(()) => {
@@ -120,9 +154,11 @@ impl Checks {
         for name in self.plan.checks.keys().filter(|name| !plan.checks.contains_key(*name)) {
             self.schedule.remove(name);
             self.cancels.get(name).inspect(|cancel| cancel.cancel());
+            pauses(&self.pauses).forget(name);
         }
         for (name, check) in &plan.checks {
             if self.plan.checks.get(name) != Some(check) {
+                pauses(&self.pauses).forget(name);
                 self.cancels.get(name).inspect(|cancel| cancel.cancel());
                 self.schedule.add(now, name.clone(), check.every_ms, phase_seed(&self.agent, name));
             }
@@ -146,6 +182,7 @@ impl Checks {
             results: self.results.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock,
+            pauses: Arc::clone(&self.pauses),
         };
         let id = self.runs.spawn(run.run()).id();
         self.names.insert(id, name.clone());
@@ -178,45 +215,82 @@ struct Run {
     results: Results,
     metrics: Metrics,
     clock: Clock,
+    pauses: Arc<Mutex<Pauses>>,
+}
+
+fn pauses(pauses: &Mutex<Pauses>) -> std::sync::MutexGuard<'_, Pauses> {
+    pauses.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Run {
+    /// Run the check, or say why it is paused. After too many runs over a limit it is paused from now on.
+    async fn guarded(&self) -> Option<Ran> {
+        let (now, name) = (self.clock.now(), &self.check.name);
+        let paused = pauses(&self.pauses).paused(now, name).cloned();
+        if let Some(pause) = paused {
+            self.metrics.checks_left_out_paused.inc();
+            return Some(Ran { finding: Finding::unknown(pause.reason), timed_out: false, usage: None });
+        }
+        let mut ran = self.prober.run(&self.check, &self.cancel).await?;
+        let now = self.clock.now();
+        let mut pauses = pauses(&self.pauses);
+        if let Some(pause) = pauses.ended(now, name, overrun(ran.timed_out, ran.finding.signal)) {
+            tracing::warn!(check = %name, "{}", pause.reason);
+            ran.finding.output = format!("{}; the last run: {}", pause.reason, ran.finding.output);
+        }
+        self.metrics.checks_paused.set(pauses.count(now) as u64);
+        Some(ran)
+    }
+
     async fn run(self) {
         let permit = tokio::select! {
             permit = self.permits.acquire() => permit,
             () = self.cancel.cancelled() => return,
         };
         let (at_ms, started) = (service_kit::now_ms(), Instant::now());
-        let Some(Ran { finding, timed_out, usage }) = self.prober.run(&self.check, &self.cancel).await else {
+        let Some(ran) = self.guarded().await else {
             return;
         };
         drop(permit);
-        if timed_out {
+        if ran.timed_out {
             self.metrics.checks_timed_out.inc();
         }
         self.metrics.results.inc();
-        let Finding { status, value, unit, metrics, output, exit_code, signal } = finding;
-        let result = CheckResult {
-            v: VERSION,
-            agent: self.agent,
-            check: self.check.name.clone(),
-            epoch: 0,
-            seq: 0,
-            at_ms,
-            status,
-            value,
-            unit,
-            metrics,
-            output,
-            exit_code,
-            signal,
-            usage,
-            duration_ms: protocol::duration::millis(started.elapsed()),
-            revision: self.revision,
-            origin: Origin::Agent,
-            replayed: false,
-            id: None,
-        };
+        let result = result(self.agent, self.revision, &self.check, at_ms, started.elapsed(), ran);
         self.results.add(self.clock.now(), result).await;
+    }
+}
+
+/// What a run found, as it is sent: `at_ms` is when it began.
+#[must_use]
+pub fn result(
+    agent: AgentId,
+    revision: u64,
+    check: &Check,
+    at_ms: u64,
+    duration: Duration,
+    Ran { finding, usage, .. }: Ran,
+) -> CheckResult {
+    let Finding { status, value, unit, metrics, output, exit_code, signal } = finding;
+    CheckResult {
+        v: VERSION,
+        agent,
+        check: check.name.clone(),
+        epoch: 0,
+        seq: 0,
+        at_ms,
+        status,
+        value,
+        unit,
+        metrics,
+        output,
+        exit_code,
+        signal,
+        usage,
+        duration_ms: protocol::duration::millis(duration),
+        revision,
+        origin: Origin::Agent,
+        replayed: false,
+        id: None,
     }
 }

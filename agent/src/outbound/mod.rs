@@ -1,5 +1,7 @@
 //! What the agent does to the world: it runs checks and publishes their results.
 
+pub mod budget;
 pub mod checks;
 pub mod probe;
 pub mod sender;
+pub mod systemd;
