@@ -1,6 +1,7 @@
 //! The commands that ask a running dogwatch over HTTP.
 
 mod change;
+mod explain;
 mod files;
 mod history;
 mod http;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::History(args) => history::history(&args).await,
             ClientCommand::Diff(args) => history::diff(&args).await,
             ClientCommand::Export(args) => history::export(&args).await,
+            ClientCommand::Explain(args) => explain::explain(&args).await,
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,
             ClientCommand::Results(args) => show::results(&args).await,
