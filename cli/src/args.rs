@@ -111,6 +111,8 @@ pub(crate) enum ClientCommand {
     /// Accounts of what happened
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// JSON Schema of documents, with which editors complete and check them
+    Schema,
     /// Ask a part of dogwatch whether it is ready; for health checks of containers
     Health {
         /// Such as http://127.0.0.1:5010/readyz

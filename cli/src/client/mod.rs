@@ -8,6 +8,8 @@ mod http;
 mod keys;
 mod show;
 
+use std::io::{self, Write as _};
+
 use crate::args::{AuditCommand, ClientCommand, KeyCommand};
 
 /// How a command ended that did not fail.
@@ -43,6 +45,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
+            ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,
         }
         .map(|()| Done::All)
