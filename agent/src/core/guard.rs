@@ -19,10 +19,12 @@ const SIGNALS: [(i32, &str); 3] = [
 
 /// How a run went over a limit; `None` when it did not.
 #[must_use]
-pub fn overrun(timed_out: bool, signal: Option<i32>) -> Option<&'static str> {
+pub fn overrun(timed_out: bool, signal: Option<i32>, exit_code: Option<i32>) -> Option<&'static str> {
     if timed_out {
         return Some("timed out");
     }
+    // So a shell reports the signal that ended its last command.
+    let signal = signal.or_else(|| exit_code?.checked_sub(128));
     SIGNALS.iter().find(|(number, _)| Some(*number) == signal).map(|(_, how)| *how)
 }
 
@@ -234,15 +236,18 @@ mod tests {
 
     #[test]
     fn what_counts_as_over_a_limit() {
-        for (timed_out, signal, expected) in [
-            (true, None, Some("timed out")),
-            (true, Some(15), Some("timed out")),
-            (false, Some(24), Some("over its limit of processor time")),
-            (false, Some(9), Some("killed, as for want of memory")),
-            (false, Some(11), None),
-            (false, None, None),
+        for (timed_out, signal, exit_code, expected) in [
+            (true, None, None, Some("timed out")),
+            (true, Some(15), None, Some("timed out")),
+            (false, Some(24), None, Some("over its limit of processor time")),
+            (false, Some(9), None, Some("killed, as for want of memory")),
+            (false, None, Some(137), Some("killed, as for want of memory")),
+            (false, None, Some(153), Some("over its limit of file size")),
+            (false, Some(11), None, None),
+            (false, None, Some(9), None),
+            (false, None, None, None),
         ] {
-            assert_eq!(overrun(timed_out, signal), expected);
+            assert_eq!(overrun(timed_out, signal, exit_code), expected);
         }
     }
 

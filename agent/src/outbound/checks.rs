@@ -234,7 +234,8 @@ impl Run {
         let mut ran = self.prober.run(&self.check, &self.cancel).await?;
         let now = self.clock.now();
         let mut pauses = pauses(&self.pauses);
-        if let Some(pause) = pauses.ended(now, name, overrun(ran.timed_out, ran.finding.signal)) {
+        let overrun = overrun(ran.timed_out, ran.finding.signal, ran.finding.exit_code);
+        if let Some(pause) = pauses.ended(now, name, overrun) {
             tracing::warn!(check = %name, "{}", pause.reason);
             ran.finding.output = format!("{}; the last run: {}", pause.reason, ran.finding.output);
         }

@@ -5,4 +5,6 @@ mod by_hand;
 mod commands;
 mod configuration;
 mod delivery;
+mod guard;
 mod rig;
+mod try_it;
