@@ -159,7 +159,9 @@ async fn a_check_that_keeps_timing_out_is_paused_and_says_so() {
         assert_eq!(output.ends_with("timed out after 300ms"), index < 3, "{index}: {output}");
         assert_eq!(result.status, Status::Unknown);
     }
-    assert_eq!(fs::read_to_string(&runs).unwrap().lines().count(), 3, "it does not run meanwhile");
+    // A busy machine may end a run before its first word.
+    let count = fs::read_to_string(&runs).unwrap_or_default().lines().count();
+    assert!(count <= 3, "it does not run meanwhile: {count}");
     assert_eq!(agent.metric("checks_paused"), 1);
     assert!(agent.metric("checks_left_out_paused_total") >= 4);
     assert!(of(&results, "good").iter().all(|result| result.status == Status::Ok));
