@@ -59,6 +59,10 @@ pub fn split(stdout: &str) -> Output {
         }
     }
     let (metrics, unknown) = metrics(&data);
+    if metrics.is_empty() && unknown.is_empty() {
+        // The bar was part of the text, as in a plugin's own manual.
+        return Output { text: stdout.trim().to_owned(), metrics, unknown };
+    }
     Output { text: text.join("\n").trim().to_owned(), metrics, unknown }
 }
 
@@ -221,7 +225,8 @@ mod tests {
             ),
             ("x | a=U b=1.5e3B junk =5 c=-2,5 'open=1", "x", vec!["b=1500B;;;;", "c=-2.5;;;;"]),
             ("x | a=5EB", "x", vec!["a=5EB;;;;"]),
-            ("x | a=1e999 b=;; c", "x", vec![]),
+            ("x | a=1e999 b=;; c", "x | a=1e999 b=;; c", vec![]),
+            ("usage:\n-a <AVG | MAX>\n-b", "usage:\n-a <AVG | MAX>\n-b", vec![]),
         ] {
             assert_eq!(
                 shown(stdout),
