@@ -20,12 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::{
-        check::{Check, Plan, WireReply, Work, phase_seed},
+        check::{At, Check, Plan, WireReply, Work, phase_seed},
+        guard::time,
         schedule::Schedule,
     },
     inbound::local::Local,
     outbound::{
-        checks::result,
+        checks::{result, zone},
         probe::{Prober, own_facts::HostFacts},
     },
     settings::{Format, Mode, Settings},
@@ -114,6 +115,8 @@ struct Row {
     check: String,
     runs: String,
     every_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cron: Option<String>,
     timeout_ms: u64,
     /// Milliseconds since 1970: the next time that is its own, after the first run.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,18 +130,14 @@ struct Row {
 fn rows(settings: &Settings, plan: &Plan) -> anyhow::Result<(String, bool)> {
     let (agent, now) = (settings.id()?, service_kit::now_ms());
     let row = |check: &Arc<Check>| {
-        let mut schedule = Schedule::default();
-        schedule.add(now, check.name.clone(), check.every_ms, phase_seed(&agent, &check.name));
-        // Its first run comes at once; the one after that is at the check's own time.
-        schedule.next_wake().inspect(|first| drop(schedule.due(*first)));
-        schedule.finished(&check.name);
         let (runs, cannot_run) = work(check);
         Row {
             check: check.name.to_string(),
             runs,
             every_ms: check.every_ms,
+            cron: check.at.as_ref().map(|at| at.cron.to_string()),
             timeout_ms: check.timeout_ms,
-            next_ms: schedule.next_wake(),
+            next_ms: next(check, now, phase_seed(&agent, &check.name)),
             user: check.run.user.clone(),
             cannot_run,
         }
@@ -148,7 +147,10 @@ fn rows(settings: &Settings, plan: &Plan) -> anyhow::Result<(String, bool)> {
         Format::Json => lines(&rows)?,
         Format::Table => {
             let head = ["CHECK", "EVERY", "NEXT", "USER", "RUNS", "POLICY"].map(str::to_owned);
-            let every = |row: &Row| protocol::duration::format(Duration::from_millis(row.every_ms));
+            let every = |row: &Row| match &row.cron {
+                Some(cron) => format!("cron {cron}"),
+                None => protocol::duration::format(Duration::from_millis(row.every_ms)),
+            };
             let cells = |row: &Row| {
                 [
                     row.check.clone(),
@@ -164,6 +166,19 @@ fn rows(settings: &Settings, plan: &Plan) -> anyhow::Result<(String, bool)> {
     };
     plan.problems.iter().for_each(|problem| tracing::warn!("{problem}"));
     Ok((text, plan.problems.is_empty()))
+}
+
+/// When it is its turn next.
+fn next(check: &Check, now: u64, seed: u64) -> Option<u64> {
+    if let Some(At { cron, timezone }) = &check.at {
+        return cron.next_after(now, &zone(timezone.as_deref()));
+    }
+    let mut schedule = Schedule::default();
+    schedule.add(now, check.name.clone(), check.every_ms, seed);
+    // Its first run comes at once; the one after that is at the check's own time.
+    let first = schedule.next_wake()?;
+    drop(schedule.due(first));
+    schedule.next_wake()
 }
 
 /// What it runs, and why it cannot.
@@ -268,10 +283,6 @@ fn hidden(value: &str) -> String {
         None => address.to_owned(),
     };
     value.split(',').map(one).collect::<Vec<_>>().join(",")
-}
-
-fn time(ms: u64) -> String {
-    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }
 
 fn lines(values: &[impl Serialize]) -> anyhow::Result<String> {

@@ -1,9 +1,6 @@
 //! The agent guards the host against its checks and against itself. Pure: `now` is an argument, in milliseconds.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{CheckName, duration::millis};
 
@@ -97,11 +94,11 @@ impl Pauses {
     }
 }
 
-/// To the second; an end of time for what no calendar holds.
-fn time(ms: u64) -> String {
-    const LAST_SECOND: u64 = 253_402_300_799;
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs((ms / 1_000).min(LAST_SECOND)))
-        .to_string()
+/// `ms` since 1970 for people, to the second; the end of time for what no calendar holds.
+#[must_use]
+pub fn time(ms: u64) -> String {
+    let seconds = i64::try_from(ms / 1_000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// What the agent and its checks may take of the host.

@@ -10,3 +10,4 @@ pub mod own_facts;
 pub mod perfdata;
 pub mod policy;
 pub mod schedule;
+pub mod timetable;

@@ -6,5 +6,6 @@ mod commands;
 mod configuration;
 mod delivery;
 mod guard;
+mod plugins;
 mod rig;
 mod try_it;

@@ -68,12 +68,15 @@ async fn a_dry_run_shows_what_would_run_and_runs_nothing() {
     let (state, mark, policy) =
         (folder.path().join("state"), folder.path().join("mark"), folder.path().join("policy.toml"));
     let touch = check("touch", 60_000, &format!("touch {}", mark.display()));
-    let config = Config::start(server.client().await, vec![touch, builtin("load", "load")]).await;
+    let mut load = builtin("load", "load");
+    (load.cron, load.timezone) = (Some("0 3 * * *".parse().unwrap()), Some("UTC".into()));
+    let config = Config::start(server.client().await, vec![touch, load]).await;
     let (out, said, code) = agent(&server.url(), &state, &["--dry-run"]).await;
     assert_eq!(code, 0, "{said}");
     let lines: Vec<_> = out.lines().collect();
-    assert!(lines[0].starts_with("CHECK  EVERY  NEXT") && lines.len() == 3, "{out}");
+    assert!(lines[0].starts_with("CHECK  EVERY ") && lines.len() == 3, "{out}");
     assert!(lines[1].starts_with("load") && lines[1].contains("builtin load"), "{out}");
+    assert!(lines[1].contains("cron 0 3 * * *") && lines[1].contains("T03:00:00Z"), "{out}");
     assert!(lines[2].contains(" 1m ") && lines[2].ends_with("may run"), "{out}");
 
     write(&policy, "no_shell = true");
