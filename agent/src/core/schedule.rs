@@ -17,6 +17,8 @@ const FIRST_WITHIN_MS: u64 = 2_000;
 #[derive(Debug, Default)]
 pub struct Schedule {
     entries: BTreeMap<CheckName, Entry>,
+    /// When each entry is due, all but those whose first run waits for an overlapping one to end.
+    queue: BTreeSet<(u64, CheckName)>,
     /// Apart from the entries, since a check that was removed may still be ending when it is added again.
     running: BTreeSet<CheckName>,
 }
@@ -44,31 +46,35 @@ impl Schedule {
     pub fn add(&mut self, now: u64, name: CheckName, every: u64, seed: u64) {
         let every = every.max(1);
         let due = now.saturating_add(seed % every.min(FIRST_WITHIN_MS));
+        self.remove(&name);
+        self.queue.insert((due, name.clone()));
         self.entries.insert(name, Entry { every, seed, due, first: true });
     }
 
     pub fn remove(&mut self, name: &CheckName) {
-        self.entries.remove(name);
+        if let Some(entry) = self.entries.remove(name) {
+            self.queue.remove(&(entry.due, name.clone()));
+        }
     }
 
     /// What is due at `now`. Ask again at [`Self::next_wake`], and after every other call.
     pub fn due(&mut self, now: u64) -> Due {
         let mut due = Due::default();
-        for (name, entry) in &mut self.entries {
-            if entry.due > now {
+        while self.queue.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, name)) = self.queue.pop_first() else { break };
+            let Some(entry) = self.entries.get_mut(&name) else { continue };
+            if !self.running.contains(&name) {
+                entry.first = false;
+                self.running.insert(name.clone());
+                due.run.push(name.clone());
+            } else if entry.first {
+                // The end of the run under way queues it again.
                 continue;
+            } else {
+                due.skipped += 1 + (now - entry.due) / entry.every;
             }
-            if self.running.contains(name) {
-                if !entry.first {
-                    due.skipped += 1 + (now - entry.due) / entry.every;
-                    entry.due = entry.next_after(now);
-                }
-                continue;
-            }
-            entry.first = false;
             entry.due = entry.next_after(now);
-            self.running.insert(name.clone());
-            due.run.push(name.clone());
+            self.queue.insert((entry.due, name));
         }
         due
     }
@@ -76,13 +82,15 @@ impl Schedule {
     /// The run of `name` is over.
     pub fn finished(&mut self, name: &CheckName) {
         self.running.remove(name);
+        if let Some(entry) = self.entries.get(name).filter(|entry| entry.first) {
+            self.queue.insert((entry.due, name.clone()));
+        }
     }
 
     /// When something is due next; `None` when nothing is, before the schedule changes or a run ends.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        let waits = |name: &CheckName, entry: &Entry| entry.first && self.running.contains(name);
-        self.entries.iter().filter(|(name, entry)| !waits(name, entry)).map(|(_, entry)| entry.due).min()
+        self.queue.first().map(|(at, _)| *at)
     }
 }
 
@@ -188,6 +196,41 @@ mod tests {
                     prop_assert!(runs.1 <= 2);
                 }
                 prop_assert!(schedule.next_wake().is_none_or(|wake| wake > now));
+            }
+        }
+
+        /// The queue says what a look at every entry would say.
+        #[test]
+        fn the_queue_forgets_and_invents_nothing(
+            steps in proptest::collection::vec((0_u64..3_000, 0_usize..6, 0_u8..5, 1_u64..9_000), 1..300),
+        ) {
+            let mut schedule = Schedule::default();
+            let mut now = 1_795_000_000_000;
+            for (step, index, act, every) in steps {
+                now += step;
+                match act {
+                    0 => schedule.add(now, name(index), every, every * 7_919),
+                    1 => schedule.remove(&name(index)),
+                    2 => schedule.finished(&name(index)),
+                    _ => {
+                        let ready = |(name, entry): (&CheckName, &Entry)| {
+                            (entry.due <= now && !schedule.running.contains(name)).then(|| name.clone())
+                        };
+                        let expected: BTreeSet<_> = schedule.entries.iter().filter_map(ready).collect();
+                        let due = schedule.due(now);
+                        prop_assert_eq!(due.run.len(), expected.len());
+                        prop_assert_eq!(due.run.into_iter().collect::<BTreeSet<_>>(), expected);
+                        prop_assert!(schedule.next_wake().is_none_or(|wake| wake > now));
+                    }
+                }
+                let waits = |name: &CheckName, entry: &Entry| {
+                    entry.first && entry.due <= now && schedule.running.contains(name)
+                };
+                let wakes = schedule.entries.iter().filter(|(name, entry)| !waits(name, entry));
+                let wake = wakes.map(|(_, entry)| entry.due).min();
+                // One that waits may still be queued: it is taken out when its time is looked at.
+                prop_assert!(schedule.next_wake().is_none_or(|at| at <= now || Some(at) == wake), "{wake:?}");
+                prop_assert!(wake.is_none() || schedule.next_wake().is_some_and(|at| Some(at) <= wake));
             }
         }
     }
