@@ -97,6 +97,13 @@ impl ServiceSettings for Settings {
     fn inbox_prefix(&self) -> Option<String> {
         Some(protocol::subject::agent_inbox(&self.id().ok()?))
     }
+
+    /// One thread: what it does next to the checks themselves is little, and every thread costs memory and wakes.
+    fn runtime() -> tokio::runtime::Builder {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.thread_stack_size(512 * 1024);
+        runtime
+    }
 }
 
 /// Name of this host as the kernel knows it.

@@ -216,6 +216,12 @@ impl Spool {
         Ok(())
     }
 
+    /// Nothing is there from the number `seq` on, and all is synced.
+    #[must_use]
+    pub fn idle_at(&self, seq: u64) -> bool {
+        !self.unsynced && self.numbering.base.saturating_add(seq) >= self.next
+    }
+
     /// At most `count` results from the number `seq` on, or from the oldest; each with its number. Fewer when they are
     /// large. Syncs first.
     ///
@@ -263,6 +269,15 @@ impl Spool {
             self.drop_oldest();
         }
         Ok(())
+    }
+
+    /// Whether [`Self::expire`] has something to drop.
+    #[must_use]
+    pub fn has_expired(&self, now_ms: u64) -> bool {
+        let limit = millis(self.limits.max_age);
+        // An empty active one has nothing to lose.
+        let holds = |segment: &&Segment| segment.bytes > 0 || self.segments.len() > 1;
+        self.segments.iter().filter(holds).any(|segment| now_ms.saturating_sub(segment.newest_ms) > limit)
     }
 
     /// Drop segments whose newest result is older than the limit.
