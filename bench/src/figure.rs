@@ -106,7 +106,7 @@ pub(crate) fn table(figures: &[Figure]) -> Table {
 
 fn ratio(ratio: f64) -> String {
     match ratio {
-        missing if missing.is_nan() => String::new(),
+        none if !none.is_finite() => String::new(),
         small if small < 0.1 => format!("1/{:.0}", 1.0 / small),
         ratio => format!("{ratio:.2}"),
     }

@@ -2,7 +2,6 @@
 
 use std::{
     io::Write,
-    path::Path,
     process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -86,20 +85,26 @@ async fn once(command: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The core to hold what is measured to, and the others for what serves it; none where `taskset` is missing or there
-/// is but one.
-pub(crate) fn cores() -> Option<(usize, String)> {
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
+/// The core to hold what is measured to, and the others for what serves it.
+pub(crate) struct Cores {
+    pub(crate) one: usize,
+    pub(crate) others: String,
+    pub(crate) all: String,
+}
+
+/// `None` where `taskset` is missing or there is but one.
+pub(crate) fn cores() -> Option<Cores> {
+    let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
     let pinned = std::process::Command::new("taskset").args(["-c", "0", "true"]).status();
-    (count > 1 && pinned.is_ok_and(|status| status.success())).then(|| (0, format!("1-{}", count - 1)))
+    let cores = Cores { one: 0, others: format!("1-{last}"), all: format!("0-{last}") };
+    (last > 0 && pinned.is_ok_and(|status| status.success())).then_some(cores)
 }
 
 /// Hold a running process to some cores.
-pub(crate) fn hold(pid: u32, cores: &str, log: &Path) -> anyhow::Result<()> {
+pub(crate) fn hold(pid: u32, cores: &str) -> anyhow::Result<()> {
     let pid = pid.to_string();
-    let log = std::fs::File::create(log)?;
-    let status =
-        std::process::Command::new("taskset").args(["-a", "-c", "-p", cores, &pid]).stdout(log).status()?;
+    let mut taskset = std::process::Command::new("taskset");
+    let status = taskset.args(["-a", "-c", "-p", cores, &pid]).stdout(Stdio::null()).status()?;
     ensure!(status.success(), "taskset cannot hold process {pid} to cores {cores}");
     Ok(())
 }

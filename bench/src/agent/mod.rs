@@ -9,7 +9,11 @@ mod peers;
 mod proc;
 mod stack;
 
-use std::{fmt::Write, path::{Path, PathBuf}, time::Duration};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 
@@ -68,7 +72,16 @@ pub(crate) async fn run(quick: bool) -> anyhow::Result<Vec<Figure>> {
     let (extent, program) = (if quick { QUICK } else { FULL }, program()?);
     let mut stack = Stack::start().await?;
     let mut figures = idle(&mut stack, &program, &extent).await?;
-    figures.extend(work(&mut stack, &program, &extent).await?);
+    let cores = bare::cores();
+    if let Some(cores) = &cores {
+        stack.hold(&cores.others)?;
+    } else {
+        progress("agent: one core, or no taskset: what is measured shares it with what serves it");
+    }
+    figures.extend(work(&mut stack, &program, cores.as_ref().map(|cores| cores.one), &extent).await?);
+    if let Some(cores) = &cores {
+        stack.hold(&cores.all)?;
+    }
     stack.stop().await?;
     Ok(figures)
 }
@@ -150,19 +163,12 @@ async fn idle(stack: &mut Stack, program: &Path, extent: &Extent) -> anyhow::Res
 }
 
 /// Rate and CPU of checks under load.
-async fn work(stack: &mut Stack, program: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
-    let cores = bare::cores();
-    let core = cores.as_ref().map(|(core, _)| *core);
-    match &cores {
-        Some((_, others)) => {
-            let log = stack.folder.path().join("taskset");
-            for pid in [std::process::id(), stack.nats_pid()?] {
-                bare::hold(pid, others, &log)?;
-            }
-        }
-        None => progress("agent: one core, or no taskset: what is measured shares it with what serves it"),
-    }
-
+async fn work(
+    stack: &mut Stack,
+    program: &Path,
+    core: Option<usize>,
+    extent: &Extent,
+) -> anyhow::Result<Vec<Figure>> {
     // As many as the core can do, and more: an agent that is not busy would be compared with one that is.
     let most = bare::run(core, COMMAND, extent.window).await?.rate;
     let mut checks = extent.shell_checks;

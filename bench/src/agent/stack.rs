@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use testkit::NatsServer;
 use tokio::time::Instant;
 
-use super::proc::Running;
+use super::{bare::hold, proc::Running};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const AGENT: &str = "bench";
@@ -69,8 +69,10 @@ impl Stack {
         start(settings, Context { name, nats: client, tasks, ready, metrics }).await.context(name)
     }
 
-    pub(crate) fn nats_pid(&self) -> anyhow::Result<u32> {
-        self.nats.pid().context("nats-server is gone")
+    /// Hold all parts to some cores.
+    pub(crate) fn hold(&self, cores: &str) -> anyhow::Result<()> {
+        hold(std::process::id(), cores)?;
+        hold(self.nats.pid().context("nats-server is gone")?, cores)
     }
 
     /// Let these be all documents that there are.
