@@ -125,7 +125,10 @@ async fn idle(stack: &mut Stack, program: &Path, extent: &Extent) -> anyhow::Res
         let mut windows = Vec::new();
         for window in 1..=extent.idle_windows {
             let cpu = proc::watch(&pids, extent.idle_window).await;
-            let memory = pids.iter().map(|pid| proc::memory(*pid)).collect::<anyhow::Result<Vec<_>>>()?;
+            let ours = proc::memory(ours.pid())?;
+            // A peer that ended or cannot be looked at is as good as missing.
+            let theirs = peers.iter().map(|peer| proc::memory(peer.program.pid()).unwrap_or(f64::NAN));
+            let memory: Vec<f64> = std::iter::once(ours).chain(theirs).collect();
             let (cpu, memory) = (
                 cpu.iter().map(|used| used / extent.idle_window.as_secs_f64() * 100.0).collect::<Vec<_>>(),
                 memory.iter().map(|bytes| bytes / MIB).collect::<Vec<_>>(),

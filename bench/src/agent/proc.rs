@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -117,7 +117,11 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<f64> {
     let mut sum = 0.0;
     for pid in tree(pid) {
         let path = format!("/proc/{pid}/smaps_rollup");
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let text = match fs::read_to_string(&path) {
+            // It ended since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read.with_context(|| format!("cannot read {path}"))?,
+        };
         let pss = text
             .lines()
             .find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse::<f64>().ok());
