@@ -60,7 +60,8 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         let _no_more = no_more;
         checks.run(plan, stop).await
     });
-    let sender = Sender { ctx: ctx.clone(), agent, clock, results, metrics };
+    let (until, replay_rate) = (settings.spool_until, settings.replay_rate);
+    let sender = Sender { ctx: ctx.clone(), agent, clock, results, metrics, until, replay_rate };
     ctx.tasks.spawn("sender", async move {
         // The folder is this process's until the last write.
         let _folder = folder;

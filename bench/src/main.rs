@@ -2,6 +2,7 @@
 //!
 //! Every figure has a peer or limit that ran on the same machine, in the same run, in turns with it.
 
+mod drain;
 mod figure;
 mod ingest;
 mod machine;
@@ -17,7 +18,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent_drain"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -44,6 +45,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let mut figures: Vec<Figure> = Vec::new();
     if wanted("ingest") {
         figures.extend(runtime.block_on(ingest::run(args.quick)).context("ingest")?);
+    }
+    if wanted("agent_drain") {
+        figures.extend(runtime.block_on(drain::run(args.quick)).context("agent_drain")?);
     }
     let mut out = std::io::stdout().lock();
     if args.json {

@@ -2,4 +2,5 @@
 
 pub mod checks;
 pub mod probe;
+pub mod publisher;
 pub mod sender;
