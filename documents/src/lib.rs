@@ -9,7 +9,9 @@ mod fields;
 mod kinds;
 mod nearest;
 mod set;
+mod write;
 mod yaml;
 
 pub use expression::{EvalError, ExpressionError, HostExpression, HostView, RuleExpression, RuleView};
 pub use set::{DOCUMENTS, read};
+pub use write::write;
