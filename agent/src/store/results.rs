@@ -91,14 +91,16 @@ impl Results {
         Ok(Self { inner: Arc::new(Mutex::new(inner)), added: Arc::new(Notify::new()), seen })
     }
 
-    /// Keep a result. It is in the spool when this returns, or in memory when the disk takes nothing.
-    pub async fn add(&self, now_ms: u64, mut result: CheckResult) {
-        self.with(move |inner| {
+    /// Keep a result. It is in the spool when this returns, or in memory when the disk takes nothing. Returns it as it
+    /// is kept: cut to its limits, with its number.
+    pub async fn add(&self, now_ms: u64, mut result: CheckResult) -> CheckResult {
+        let kept = self.with(move |inner| {
             fit(&mut result);
-            inner.add(now_ms, result);
-        })
-        .await;
+            inner.add(now_ms, result)
+        });
+        let kept = kept.await;
         self.added.notify_one();
+        kept
     }
 
     /// Resolves after results were added.
@@ -220,19 +222,20 @@ impl Seen {
 }
 
 impl Inner {
-    fn add(&mut self, now_ms: u64, mut result: CheckResult) {
+    fn add(&mut self, now_ms: u64, mut result: CheckResult) -> CheckResult {
         let appended = protocol::encode(&result).map_err(|error| error.to_string()).and_then(|body| {
             let appended = self.spool.append(now_ms, self.unaccounted, &body);
             appended.map_err(|error| service_kit::report(&error))
         });
         match appended {
-            Ok(_) if self.failing => {
-                self.failing = false;
+            Ok(seq) => {
                 let lost = std::mem::take(&mut self.unaccounted);
                 self.lost |= lost > 0;
-                tracing::info!(lost, "the spool can be written again");
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(lost, "the spool can be written again");
+                }
+                (result.epoch, result.seq) = (self.spool.epoch(), seq);
             }
-            Ok(_) => self.unaccounted = 0,
             Err(reason) => {
                 self.metrics.spool_errors.inc();
                 if !self.failing {
@@ -241,10 +244,11 @@ impl Inner {
                 self.failing = true;
                 self.unnumbered += 1;
                 result.id = Some(format!("unspooled:{}:{}:{}", result.check, result.at_ms, self.unnumbered));
-                self.queue(result, false);
+                self.queue(result.clone(), false);
             }
         }
         self.measure();
+        result
     }
 
     fn queue(&mut self, result: CheckResult, front: bool) {
