@@ -99,6 +99,7 @@ pub(crate) enum ClientCommand {
     History(HistoryArgs),
     Diff(DiffArgs),
     Export(ExportArgs),
+    Explain(ExplainArgs),
     /// Hosts: what they are, and which revision they run
     Hosts(HostsArgs),
     /// Checks as they were applied
@@ -111,6 +112,8 @@ pub(crate) enum ClientCommand {
     /// Accounts of what happened
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// JSON Schema of documents, with which editors complete and check them
+    Schema,
     /// Ask a part of dogwatch whether it is ready; for health checks of containers
     Health {
         /// Such as http://127.0.0.1:5010/readyz
@@ -268,6 +271,17 @@ pub(crate) struct ExportArgs {
     /// Into a folder that is not empty too
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// Why a host runs a check as it does, or why it does not
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "HOST")]
+    pub(crate) agent: AgentId,
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,8 +8,12 @@ use protocol::admin::SourceFile;
 fn every_example_of_the_manual_is_read() {
     let manual =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md")).unwrap();
-    let examples: Vec<&str> =
-        manual.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let examples: Vec<&str> = manual
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .filter(|text| text.starts_with("kind:"))
+        .collect();
     assert!(examples.len() >= 3, "{examples:?}");
     for text in examples {
         let files = [SourceFile { path: "CONFIGURATION.md".into(), text: text.into() }];

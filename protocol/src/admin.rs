@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AgentId, CheckName, Facts, Labels, Origin,
+    config::CheckSpec,
     document::{Document, Kind},
 };
 
@@ -119,6 +120,42 @@ pub struct HostEffect {
     pub changed: Vec<CheckName>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfit: Vec<UnfitCheck>,
+}
+
+/// Request on `dogwatch.v1.admin.explain`: why does this host run this check as it does, or why not? The reply is an
+/// [`Explanation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainQuery {
+    pub agent: AgentId,
+    pub check: CheckName,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub agent: AgentId,
+    pub check: CheckName,
+    /// Whether the check selects the host.
+    pub hosts: Verdict,
+    /// Its ways to run, in order; the first that holds runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Verdict>,
+    /// What the host is told to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<CheckSpec>,
+}
+
+/// What became of one expression on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Absent: there is none, and it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+    /// Absent: it was not asked, or it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<bool>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Request on `dogwatch.v1.admin.history`: accepted changes, newest first, page by page.

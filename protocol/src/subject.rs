@@ -21,6 +21,7 @@ subjects! {
     ADMIN_APPLY = "admin.apply";
     ADMIN_DIFF = "admin.diff";
     ADMIN_DOCUMENTS = "admin.documents";
+    ADMIN_EXPLAIN = "admin.explain";
     ADMIN_HISTORY = "admin.history";
     ADMIN_HOSTS = "admin.hosts";
     ADMIN_KEY_CREATE = "admin.key.create";

@@ -1,12 +1,15 @@
 //! The commands that ask a running dogwatch over HTTP.
 
 mod change;
+mod explain;
 mod files;
 mod history;
 mod http;
 mod keys;
 mod run;
 mod show;
+
+use std::io::{self, Write as _};
 
 use crate::args::{AuditCommand, ClientCommand, KeyCommand};
 
@@ -37,12 +40,14 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::History(args) => history::history(&args).await,
             ClientCommand::Diff(args) => history::diff(&args).await,
             ClientCommand::Export(args) => history::export(&args).await,
+            ClientCommand::Explain(args) => explain::explain(&args).await,
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,
             ClientCommand::Run(args) => run::run(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
+            ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,
         }
         .map(|()| Done::All)

@@ -9,7 +9,7 @@ use std::{
 use documents::HostView;
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
-    admin::{Host, HostList, HostQuery, UnfitCheck},
+    admin::{Explanation, Host, HostList, HostQuery, UnfitCheck},
     config::{AgentConfig, ConfigReply, ConfigRequest, ConfigStatus},
     document::{Document, Kind},
     limits,
@@ -321,6 +321,14 @@ impl Model {
         let entry = self.hosts.get(agent)?;
         let (facts, labels) = entry.known();
         Some((facts, labels, &entry.outcomes))
+    }
+
+    /// `None`: there is no such host, or no such check.
+    pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
+        let (facts, labels, _) = self.view(agent)?;
+        let document = self.documents.get(&(Kind::Check, check.to_string()))?;
+        let Document::Check(check) = document else { return None };
+        Some(resolve::explain(check, &HostView { agent, facts: &facts, labels: &labels }))
     }
 
     pub(crate) fn agents(&self) -> Vec<AgentId> {

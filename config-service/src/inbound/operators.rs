@@ -9,9 +9,9 @@ use std::{
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
-        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, Effects, HistoryPage,
-        HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery, KeyRevoke,
-        KeyVerify, RollbackRequest,
+        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, Effects, ExplainQuery,
+        Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList,
+        KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
     },
     log::LogChange,
     subject,
@@ -70,6 +70,11 @@ impl Operators {
         let this = self.clone();
         respond::respond(ctx, subject::ADMIN_DOCUMENTS, normal, move |_, query| {
             std::future::ready(this.documents(&query))
+        })
+        .await?;
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_EXPLAIN, normal, move |_, query| {
+            std::future::ready(this.explain(&query))
         })
         .await?;
         let this = self.clone();
@@ -181,6 +186,17 @@ impl Operators {
             .values()
             .filter(|document| query.kinds.is_empty() || query.kinds.contains(&document.kind()));
         Ok(DocumentList { revision: model.revision, documents: wanted.cloned().collect() })
+    }
+
+    fn explain(&self, query: &ExplainQuery) -> Result<Explanation, ErrorReply> {
+        let explanation = self.known()?.explain(&query.agent, &query.check);
+        explanation.ok_or_else(|| {
+            let ExplainQuery { agent, check } = query;
+            let message = format!(
+                "there is no host {agent}, or no check {check}: see `dogwatch hosts` and `dogwatch checks`"
+            );
+            ErrorReply::new(ErrorCode::NotFound, message)
+        })
     }
 
     fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {

@@ -3,8 +3,8 @@
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
-        Applied, ApplyRequest, Change, DiffQuery, Difference, HistoryPage, HistoryQuery, RollbackRequest,
-        SourceFile, Touched,
+        Applied, ApplyRequest, Change, DiffQuery, Difference, ExplainQuery, Explanation, HistoryPage,
+        HistoryQuery, RollbackRequest, SourceFile, Touched,
     },
     document::Kind,
     subject,
@@ -155,5 +155,28 @@ async fn history_shows_who_changed_what_and_a_rollback_restores_it() {
     let page: HistoryPage =
         ask(&client, subject::ADMIN_HISTORY, &HistoryQuery { limit: 1, before: None }).await.unwrap();
     assert_eq!(page.revisions[0].message, "back to revision 4");
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_explains_why_it_runs_a_check_or_why_not() {
+    let nats = NatsServer::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let replica = Replica::start(&nats.url(), data.path()).await;
+    let client = nats.client().await;
+    get(&client, "web-01", &with_fact("os", "linux")).await;
+    let text = "kind: Check\nname: a\nevery: 5m\nhosts: facts.os == \"linux\"\nvariants:\n- {when: facts.distro == \"x\", command: x}\n- {when: agent == \"web-01\", command: y}\n- {command: z}\n---\nkind: Check\nname: b\nevery: 5m\nhosts: facts.os == \"plan9\"\nbuiltin: cpu\n";
+    send(&client, &given(text)).await.unwrap();
+    let explain = async |check: &str| -> Result<Explanation, ErrorReply> {
+        let query = ExplainQuery { agent: agent("web-01"), check: check.parse().unwrap() };
+        ask(&client, subject::ADMIN_EXPLAIN, &query).await
+    };
+    let a = explain("a").await.unwrap();
+    assert_eq!((a.hosts.holds, a.runs.unwrap().work.command.as_deref()), (Some(true), Some("y")));
+    let verdicts: Vec<_> = a.variants.iter().map(|v| (v.holds, v.error.is_some())).collect();
+    assert_eq!(verdicts, [(None, true), (Some(true), false), (None, false)]);
+    let b = explain("b").await.unwrap();
+    assert_eq!((b.hosts.holds, b.runs), (Some(false), None));
+    assert_eq!(explain("c").await.unwrap_err().code, ErrorCode::NotFound);
     replica.stop().await;
 }

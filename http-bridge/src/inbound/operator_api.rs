@@ -15,9 +15,9 @@ use axum::{
 use protocol::{
     ErrorReply,
     admin::{
-        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, HistoryPage, HistoryQuery,
-        HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery, KeyRevoke, Role,
-        RollbackRequest,
+        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, ExplainQuery, Explanation,
+        HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery,
+        KeyRevoke, Role, RollbackRequest,
     },
     document::Kind,
     query::{AlertList, AlertQuery, LossList, LossQuery, ResultPage, ResultQuery},
@@ -72,6 +72,15 @@ pub(crate) async fn diff(
 ) -> Answer<Difference> {
     caller.at_least(Role::Viewer)?;
     Ok(Json(app.ask.ask(subject::ADMIN_DIFF, &query?.0, ANSWER).await?))
+}
+
+pub(crate) async fn explain(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Answer<Explanation> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::ADMIN_EXPLAIN, &query?.0, ANSWER).await?))
 }
 
 /// All documents, whole: the addresses of receivers may hold secrets, so it takes an editor.

@@ -72,6 +72,7 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/rollback", post(operator_api::rollback))
         .route("/api/v1/history", get(operator_api::history))
         .route("/api/v1/diff", get(operator_api::diff))
+        .route("/api/v1/explain", get(operator_api::explain))
         .route("/api/v1/documents", get(operator_api::documents))
         .route("/api/v1/hosts", get(operator_api::hosts))
         .route("/api/v1/hosts/{host}/checks/{check}/run", post(run::run))
@@ -92,7 +93,7 @@ pub(crate) fn submissions(app: &Arc<App>, ctx: &Context) -> Router {
 const ABOUT: &str = "dogwatch\n\n\
     GET  /api/agent/config   what a host is to check (key of role agent)\n\
     POST /api/submit         what it found\n\
-    GET  /api/v1/hosts, checks, results, alerts, loss, history, diff   (key of role viewer)\n\
+    GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain   (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
     POST /api/v1/hosts/HOST/checks/CHECK/run   run it now (key of role editor)\n\
     /api/v1/keys             (key of role admin)\n\

@@ -54,6 +54,8 @@ const READERS: &[(&str, Reader)] = &[
     ("difference", reads::<admin::Difference>),
     ("document_list", reads::<admin::DocumentList>),
     ("document_query", reads::<admin::DocumentQuery>),
+    ("explain_query", reads::<admin::ExplainQuery>),
+    ("explanation", reads::<admin::Explanation>),
     ("history_page", reads::<admin::HistoryPage>),
     ("history_query", reads::<admin::HistoryQuery>),
     ("host_list", reads::<admin::HostList>),

@@ -50,6 +50,15 @@ async fn plan_apply_export_history_diff_and_rollback() {
     }
     run(&up, &["apply", &checks, "--yes", "-m", "slower"]);
 
+    let host = up.row("the host", &["hosts"], |_| true).await;
+    let (why, _) = run(&up, &["explain", host["agent"].as_str().expect("an id"), "load"]);
+    assert!(
+        why.contains(
+            " runs load\nhosts      yes        every host\nruns       built-in load\nevery      30s"
+        ),
+        "{why}"
+    );
+
     // What is exported applies to no change, and prune finds nothing to delete.
     let exported = up.folder.path().join("exported").to_string_lossy().into_owned();
     run(&up, &["export", &exported]);
