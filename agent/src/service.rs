@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::check::phase_seed,
-    inbound::{config::Follower, link},
+    inbound::{config::Follower, link, run},
     metrics::Metrics,
     outbound::{
         checks::{Checks, Clock},
@@ -50,6 +50,8 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         metrics: metrics.clone(),
     };
     let plan = follower.start(link.clone());
+    let (orders, ordered) = tokio::sync::mpsc::channel(4);
+    run::serve(&ctx, &agent, orders).await?;
 
     // The sender goes on until the checks have added their last result.
     let (stop, quiet) = (ctx.tasks.token(), CancellationToken::new());
@@ -58,9 +60,10 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let no_more = quiet.clone().drop_guard();
     ctx.tasks.spawn("checks", async move {
         let _no_more = no_more;
-        checks.run(plan, stop).await
+        checks.run(plan, ordered, stop).await
     });
-    let sender = Sender { ctx: ctx.clone(), agent, clock, results, metrics };
+    let (until, replay_rate) = (settings.spool_until, settings.replay_rate);
+    let sender = Sender { ctx: ctx.clone(), agent, clock, results, metrics, until, replay_rate };
     ctx.tasks.spawn("sender", async move {
         // The folder is this process's until the last write.
         let _folder = folder;

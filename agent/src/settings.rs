@@ -50,6 +50,18 @@ pub struct Settings {
         value_parser = duration
     )]
     pub spool_max_age: Duration,
+    /// When a result may leave the spool: once ingest has it on disk, or once the broker acknowledged it
+    #[arg(long, env = "DOGWATCH_AGENT_SPOOL_UNTIL", value_name = "WHEN", value_enum, default_value_t)]
+    pub spool_until: SpoolUntil,
+    /// Results a second at which a backlog is sent after an outage; new results go past it
+    #[arg(
+        long,
+        env = "DOGWATCH_AGENT_REPLAY_RATE",
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub replay_rate: u32,
     /// Checks that run at once
     #[arg(
         long,
@@ -59,6 +71,16 @@ pub struct Settings {
         value_parser = clap::value_parser!(u16).range(1..=1024)
     )]
     pub concurrency: u16,
+}
+
+/// What lets the spool forget a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum SpoolUntil {
+    /// Ingest's durable watermark: also a broker that forgets costs nothing.
+    #[default]
+    Stored,
+    /// The broker's acknowledgement: for brokers that sync before they acknowledge, and where no ingest answers.
+    Acknowledged,
 }
 
 /// The host name gives no id, and none was set.

@@ -3,6 +3,7 @@
 //! Every figure has a peer or limit that ran on the same machine, in the same run, in turns with it.
 
 mod agent;
+mod drain;
 mod figure;
 mod ingest;
 mod machine;
@@ -18,7 +19,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -51,6 +52,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wanted("agent") {
         figures.extend(runtime.block_on(agent::run(args.quick)).context("agent")?);
+    }
+    if wanted("agent_drain") {
+        figures.extend(runtime.block_on(drain::run(args.quick)).context("agent_drain")?);
     }
     let mut out = std::io::stdout().lock();
     if args.json {

@@ -22,6 +22,7 @@ pub mod log;
 pub mod query;
 pub mod reply;
 pub mod result;
+pub mod run;
 pub mod scalar;
 pub mod size;
 pub mod stored;

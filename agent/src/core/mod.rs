@@ -5,5 +5,6 @@ pub mod check;
 pub mod delivery;
 pub mod facts;
 pub mod output;
+pub mod pace;
 pub mod perfdata;
 pub mod schedule;

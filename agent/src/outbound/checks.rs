@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{AgentId, CheckName, CheckResult, Origin, VERSION};
+use protocol::{AgentId, CheckName, CheckResult, ErrorCode, Origin, VERSION, run::RunEvent};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::{Id, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,10 @@ use crate::{
         schedule::Schedule,
     },
     metrics::Metrics,
-    outbound::probe::{Prober, Ran},
+    outbound::{
+        live::{Live, Order},
+        probe::{Prober, Ran},
+    },
     store::results::Results,
 };
 
@@ -56,6 +59,8 @@ pub struct Checks {
     runs: JoinSet<()>,
     names: HashMap<Id, CheckName>,
     cancels: BTreeMap<CheckName, CancellationToken>,
+    /// Runs that were asked for and wait for one of the same check to end.
+    waiting: Vec<Order>,
 }
 
 impl Checks {
@@ -73,16 +78,18 @@ impl Checks {
             runs: JoinSet::new(),
             names: HashMap::new(),
             cancels: BTreeMap::new(),
+            waiting: Vec::new(),
         }
     }
 
-    /// Run the checks of `plan` until `stop`; then end what is under way, without results.
+    /// Run the checks of `plan`, and those that are asked for, until `stop`; then end what is under way, without results.
     ///
     /// # Errors
     /// Never; the signature is that of a task.
     pub async fn run(
         mut self,
         mut plan: watch::Receiver<Arc<Plan>>,
+        mut orders: mpsc::Receiver<Order>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let first = plan.borrow_and_update().clone();
@@ -91,7 +98,7 @@ impl Checks {
             let due = self.schedule.due(self.clock.now());
             self.metrics.checks_skipped.inc_by(due.skipped);
             for name in due.run {
-                self.start(&name);
+                self.start(&name, None);
             }
             let wake = self.schedule.next_wake().map(|at| at.saturating_sub(self.clock.now()));
             let wake = Duration::from_millis(wake.unwrap_or(3_600_000));
@@ -99,6 +106,7 @@ impl Checks {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wake) => {}
                 Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
+                Some(order) = orders.recv() => self.ordered(order),
                 changed = plan.changed() => match changed {
                     Ok(()) => {
                         let next = plan.borrow_and_update().clone();
@@ -130,7 +138,26 @@ impl Checks {
         self.plan = plan;
     }
 
-    fn start(&mut self, name: &CheckName) {
+    /// Run a check beside the schedule. It counts as its run: one that is due meanwhile is left out.
+    fn ordered(&mut self, order: Order) {
+        if order.live.is_closed() {
+            return;
+        }
+        let name = order.check.clone();
+        if !self.plan.checks.contains_key(&name) {
+            let reason = format!("{} has no check {name}: see `dogwatch hosts`", self.agent);
+            order.live.refuse(ErrorCode::NotFound, reason);
+        } else if self.schedule.claim(&name) {
+            self.start(&name, Some(order.live));
+        } else if order.waits {
+            self.waiting.push(order);
+        } else {
+            let reason = format!("{name} is running already: ask again when it has ended, or wait for it");
+            order.live.refuse(ErrorCode::Conflict, reason);
+        }
+    }
+
+    fn start(&mut self, name: &CheckName, live: Option<Live>) {
         let Some(check) = self.plan.checks.get(name).cloned() else {
             self.schedule.finished(name);
             return;
@@ -146,6 +173,7 @@ impl Checks {
             results: self.results.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock,
+            live,
         };
         let id = self.runs.spawn(run.run()).id();
         self.names.insert(id, name.clone());
@@ -163,6 +191,10 @@ impl Checks {
         if let Some(name) = self.names.remove(&id) {
             self.schedule.finished(&name);
             self.cancels.remove(&name);
+            // Few, since only so many requests are worked on at once.
+            for order in std::mem::take(&mut self.waiting) {
+                self.ordered(order);
+            }
         }
     }
 }
@@ -178,10 +210,16 @@ struct Run {
     results: Results,
     metrics: Metrics,
     clock: Clock,
+    /// Who asked for it, and listens.
+    live: Option<Live>,
 }
 
 impl Run {
     async fn run(self) {
+        if let Some(live) = &self.live {
+            let (revision, timeout_ms) = (self.revision, self.check.timeout_ms);
+            live.event(RunEvent::Started { revision, timeout_ms }).await;
+        }
         let permit = tokio::select! {
             permit = self.permits.acquire() => permit,
             () = self.cancel.cancelled() => return,
@@ -217,6 +255,9 @@ impl Run {
             replayed: false,
             id: None,
         };
-        self.results.add(self.clock.now(), result).await;
+        let result = self.results.add(self.clock.now(), result).await;
+        if let Some(live) = self.live {
+            live.ended(result).await;
+        }
     }
 }

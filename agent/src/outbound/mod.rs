@@ -1,5 +1,7 @@
 //! What the agent does to the world: it runs checks and publishes their results.
 
 pub mod checks;
+pub mod live;
 pub mod probe;
+pub mod publisher;
 pub mod sender;
