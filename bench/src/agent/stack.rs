@@ -78,7 +78,7 @@ impl Stack {
     /// Let these be all documents that there are.
     pub(crate) async fn apply(&self, documents: String) -> anyhow::Result<()> {
         let files = vec![SourceFile { path: "bench.yaml".to_owned(), text: documents }];
-        let apply = ApplyRequest { files, actor: "bench".to_owned(), message: String::new(), dry_run: false };
+        let apply = ApplyRequest { prune: true, ..ApplyRequest::of(files) };
         let _applied: Applied = request(&self.client, subject::ADMIN_APPLY, &apply, TIMEOUT).await?;
         Ok(())
     }
