@@ -15,6 +15,7 @@ pub struct Metrics {
     pub published: Counter,
     pub publish_failures: Counter,
     pub resent: Counter,
+    pub results_cut: Counter,
     pub spool_bytes: Gauge<u64, AtomicU64>,
     pub spool_dropped: Counter,
     pub spool_torn_bytes: Counter,
@@ -56,6 +57,11 @@ impl Metrics {
                 all.publish_failures,
             );
             registry.register("resent", "Results sent again because ingest did not have them", all.resent);
+            registry.register(
+                "results_cut",
+                "Results sent without output and metrics because the broker took no larger ones",
+                all.results_cut,
+            );
             registry.register("spool_bytes", "Size of the spool", all.spool_bytes);
             registry.register("spool_dropped", "Results dropped by the spool's limits", all.spool_dropped);
             registry.register("spool_torn_bytes", "Bytes of damaged records cut off", all.spool_torn_bytes);

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::check::{Plan, phase_seed},
-    inbound::{config::Follower, link, local::Local},
+    inbound::{config::Follower, link, local::Local, run},
     metrics::Metrics,
     outbound::{
         checks::{Checks, Clock, Handle},
@@ -74,6 +74,8 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
         metrics: metrics.clone(),
     };
     let plan = follower.start(link.clone());
+    let (orders, ordered) = tokio::sync::mpsc::channel(4);
+    run::serve(&ctx, &agent, orders).await?;
 
     // The sender goes on until the checks have added their last result.
     let (stop, quiet) = (ctx.tasks.token(), CancellationToken::new());
@@ -90,9 +92,10 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
     let no_more = quiet.clone().drop_guard();
     ctx.tasks.spawn("checks", async move {
         let _no_more = no_more;
-        checks.run(plan, stop).await
+        checks.run(plan, ordered, stop).await
     });
-    let sender = Sender { ctx: ctx.clone(), agent, clock, results, metrics };
+    let (until, replay_rate) = (settings.spool_until, settings.replay_rate);
+    let sender = Sender { ctx: ctx.clone(), agent, clock, results, metrics, until, replay_rate };
     ctx.tasks.spawn("sender", async move {
         // The folder is this process's until the last write.
         let _folder = folder;

@@ -58,6 +58,18 @@ pub struct Settings {
         value_parser = duration
     )]
     pub spool_max_age: Duration,
+    /// When a result may leave the spool: once ingest has it on disk, or once the broker acknowledged it
+    #[arg(long, env = "DOGWATCH_AGENT_SPOOL_UNTIL", value_name = "WHEN", value_enum, default_value_t)]
+    pub spool_until: SpoolUntil,
+    /// Results a second at which a backlog is sent after an outage; new results go past it
+    #[arg(
+        long,
+        env = "DOGWATCH_AGENT_REPLAY_RATE",
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub replay_rate: u32,
     /// Checks that run at once
     #[arg(
         long,
@@ -79,6 +91,16 @@ pub struct Settings {
     pub guard: GuardSettings,
     #[command(flatten)]
     pub try_it: TryIt,
+}
+
+/// What lets the spool forget a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum SpoolUntil {
+    /// Ingest's durable watermark: also a broker that forgets costs nothing.
+    #[default]
+    Stored,
+    /// The broker's acknowledgement: for brokers that sync before they acknowledge, and where no ingest answers.
+    Acknowledged,
 }
 
 /// The host name gives no id, and none was set.
@@ -116,6 +138,13 @@ impl ServiceSettings for Settings {
 
     fn inbox_prefix(&self) -> Option<String> {
         Some(protocol::subject::agent_inbox(&self.id().ok()?))
+    }
+
+    /// One thread: what it does next to the checks themselves is little, and every thread costs memory and wakes.
+    fn runtime() -> tokio::runtime::Builder {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.thread_stack_size(512 * 1024);
+        runtime
     }
 }
 

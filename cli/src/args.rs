@@ -104,6 +104,7 @@ pub(crate) enum ClientCommand {
     Hosts(HostsArgs),
     /// Checks as they were applied
     Checks(Common),
+    Run(RunArgs),
     /// Results of checks, oldest first
     Results(ResultsArgs),
     /// Alerts that are pending or firing
@@ -290,6 +291,25 @@ pub(crate) struct HostsArgs {
     /// Only this host
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<AgentId>,
+}
+
+/// Run a configured check of a host now, and show its output as it comes
+///
+/// Its output goes to stdout, what became of it to stderr. Exit codes: 0 the check is ok, 1 it is not, or did not run,
+/// 2 wrong use. The result counts as any other: it is stored, and rules see it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Host to run it on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: AgentId,
+    /// Check to run, as it is configured for that host
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
+    /// When it is running already, wait so long for that to end (at most 20s)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
 }
 
 #[derive(Debug, clap::Args)]

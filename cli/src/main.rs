@@ -22,6 +22,11 @@ use service_kit::settings;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// Done, and the answer is no: exit code 1, and everything is said already.
+#[derive(Debug, thiserror::Error)]
+#[error("not ok")]
+pub(crate) struct NotOk;
+
 fn main() -> ExitCode {
     let args: Args = settings::load();
     // Only a second call could fail.
@@ -35,6 +40,7 @@ fn main() -> ExitCode {
         Ok(Done::All) => ExitCode::SUCCESS,
         Ok(Done::Pending) => ExitCode::from(2),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<NotOk>() => ExitCode::FAILURE,
         Err(error) => {
             output::note(&format!("dogwatch: {}", service_kit::report(error.as_ref())));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })

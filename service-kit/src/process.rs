@@ -3,7 +3,10 @@
 use std::{future::Future, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{Context, Metrics, Readiness, Tasks, nats, nats::Wait, settings, settings::Common, telemetry};
 
@@ -19,6 +22,12 @@ pub trait ServiceSettings: Parser {
     /// Prefix of its reply inboxes, where the broker demands one.
     fn inbox_prefix(&self) -> Option<String> {
         None
+    }
+
+    /// What carries the tasks of a program of this service alone; a thread for each core unless it says otherwise.
+    #[must_use]
+    fn runtime() -> runtime::Builder {
+        runtime::Builder::new_multi_thread()
     }
 }
 
@@ -57,7 +66,7 @@ where
 {
     let common = settings.common().clone();
     telemetry::init(&common.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = S::runtime().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let (tasks, ready, metrics) = (Tasks::new(), Readiness::default(), Metrics::default());
         let token = tasks.token();

@@ -7,6 +7,7 @@ pub mod facts;
 pub mod guard;
 pub mod output;
 pub mod own_facts;
+pub mod pace;
 pub mod perfdata;
 pub mod policy;
 pub mod schedule;

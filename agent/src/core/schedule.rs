@@ -140,6 +140,11 @@ impl Schedule {
         self.left_out.remove(name).unwrap_or_default()
     }
 
+    /// Run `name` now, beside the schedule. `false` while it is running; else it is until [`Schedule::finished`].
+    pub fn claim(&mut self, name: &CheckName) -> bool {
+        self.running.insert(name.clone())
+    }
+
     /// The run of `name` is over.
     pub fn finished(&mut self, name: &CheckName) {
         self.running.remove(name);

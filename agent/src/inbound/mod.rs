@@ -3,3 +3,4 @@
 pub mod config;
 pub mod link;
 pub mod local;
+pub mod run;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use protocol::{AgentId, CheckName, CheckResult, Origin, VERSION};
+use protocol::{AgentId, CheckName, CheckResult, ErrorCode, Origin, VERSION, run::RunEvent};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::{Id, JoinError, JoinSet},
@@ -22,7 +22,10 @@ use crate::{
         schedule::Schedule,
     },
     metrics::Metrics,
-    outbound::probe::{Prober, Ran},
+    outbound::{
+        live::{Live, Order},
+        probe::{Prober, Ran},
+    },
     store::results::Results,
 };
 
@@ -60,6 +63,8 @@ pub struct Checks {
     cancels: BTreeMap<CheckName, CancellationToken>,
     pauses: Arc<Mutex<Pauses>>,
     pulse: (mpsc::Sender<oneshot::Sender<()>>, mpsc::Receiver<oneshot::Sender<()>>),
+    /// Runs that were asked for and wait for one of the same check to end.
+    waiting: Vec<Order>,
 }
 
 /// What others need of the running checks. Cheap to clone.
@@ -95,6 +100,7 @@ impl Checks {
             cancels: BTreeMap::new(),
             pauses: Arc::new(Mutex::new(Pauses::new(0))),
             pulse: mpsc::channel(1),
+            waiting: Vec::new(),
         }
     }
 
@@ -110,13 +116,14 @@ impl Checks {
         Handle { permits: Arc::clone(&self.permits), pulse: self.pulse.0.clone() }
     }
 
-    /// Run the checks of `plan` until `stop`; then end what is under way, without results.
+    /// Run the checks of `plan`, and those that are asked for, until `stop`; then end what is under way, without results.
     ///
     /// # Errors
     /// Never; the signature is that of a task.
     pub async fn run(
         mut self,
         mut plan: watch::Receiver<Arc<Plan>>,
+        mut orders: mpsc::Receiver<Order>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let first = plan.borrow_and_update().clone();
@@ -127,7 +134,7 @@ impl Checks {
             {
                 self.metrics.checks_skipped.inc_by(due.skipped);
                 for name in due.run {
-                    self.start(&name);
+                    self.start(&name, None);
                 }
             }
             let wake = self.schedule.next_wake().map(|at| at.saturating_sub(self.clock.now()));
@@ -139,6 +146,7 @@ impl Checks {
                 () = tokio::time::sleep(wake) => {}
                 Some(asked) = self.pulse.1.recv() => drop(asked.send(())),
                 Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
+                Some(order) = orders.recv() => self.ordered(order),
                 changed = plan.changed() => match changed {
                     Ok(()) => {
                         let next = plan.borrow_and_update().clone();
@@ -182,7 +190,26 @@ impl Checks {
         self.plan = plan;
     }
 
-    fn start(&mut self, name: &CheckName) {
+    /// Run a check beside the schedule. It counts as its run: one that is due meanwhile is left out.
+    fn ordered(&mut self, order: Order) {
+        if order.live.is_closed() {
+            return;
+        }
+        let name = order.check.clone();
+        if !self.plan.checks.contains_key(&name) {
+            let reason = format!("{} has no check {name}: see `dogwatch hosts`", self.agent);
+            order.live.refuse(ErrorCode::NotFound, reason);
+        } else if self.schedule.claim(&name) {
+            self.start(&name, Some(order.live));
+        } else if order.waits {
+            self.waiting.push(order);
+        } else {
+            let reason = format!("{name} is running already: ask again when it has ended, or wait for it");
+            order.live.refuse(ErrorCode::Conflict, reason);
+        }
+    }
+
+    fn start(&mut self, name: &CheckName, live: Option<Live>) {
         let Some(check) = self.plan.checks.get(name).cloned() else {
             self.schedule.finished(name);
             return;
@@ -201,6 +228,7 @@ impl Checks {
             metrics: self.metrics.clone(),
             clock: self.clock,
             pauses: Arc::clone(&self.pauses),
+            live,
         };
         let id = self.runs.spawn(run.run()).id();
         self.names.insert(id, name.clone());
@@ -218,6 +246,10 @@ impl Checks {
         if let Some(name) = self.names.remove(&id) {
             self.schedule.finished(&name);
             self.cancels.remove(&name);
+            // Few, since only so many requests are worked on at once.
+            for order in std::mem::take(&mut self.waiting) {
+                self.ordered(order);
+            }
         }
     }
 }
@@ -246,6 +278,8 @@ struct Run {
     metrics: Metrics,
     clock: Clock,
     pauses: Arc<Mutex<Pauses>>,
+    /// Who asked for it, and listens.
+    live: Option<Live>,
 }
 
 fn pauses(pauses: &Mutex<Pauses>) -> std::sync::MutexGuard<'_, Pauses> {
@@ -274,6 +308,10 @@ impl Run {
     }
 
     async fn run(self) {
+        if let Some(live) = &self.live {
+            let (revision, timeout_ms) = (self.revision, self.check.timeout_ms);
+            live.event(RunEvent::Started { revision, timeout_ms }).await;
+        }
         let permit = tokio::select! {
             permit = self.permits.acquire() => permit,
             () = self.cancel.cancelled() => return,
@@ -292,7 +330,10 @@ impl Run {
             skipped,
             ..result(self.agent, self.revision, &self.check, at_ms, started.elapsed(), ran)
         };
-        self.results.add(self.clock.now(), result).await;
+        let result = self.results.add(self.clock.now(), result).await;
+        if let Some(live) = self.live {
+            live.ended(result).await;
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod budget;
 pub mod checks;
+pub mod live;
 pub mod probe;
+pub mod publisher;
 pub mod sender;
 pub mod systemd;

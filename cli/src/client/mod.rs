@@ -6,6 +6,7 @@ mod files;
 mod history;
 mod http;
 mod keys;
+mod run;
 mod show;
 
 use std::io::{self, Write as _};
@@ -42,6 +43,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Explain(args) => explain::explain(&args).await,
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,
+            ClientCommand::Run(args) => run::run(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use protocol::{Reply, admin, alert, config, log, query, result, stored};
+use protocol::{Reply, admin, alert, config, log, query, result, run, stored};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -72,6 +72,11 @@ const READERS: &[(&str, Reader)] = &[
     ("reply_ok", reads_reply),
     ("result_page", reads::<query::ResultPage>),
     ("result_query", reads::<query::ResultQuery>),
+    ("run_ended", reads::<run::RunReply>),
+    ("run_output", reads::<run::RunReply>),
+    ("run_refused", reads::<run::RunReply>),
+    ("run_request", reads::<run::RunRequest>),
+    ("run_started", reads::<run::RunReply>),
     ("rollback_request", reads::<admin::RollbackRequest>),
     ("stored", reads::<stored::Stored>),
     ("stored_request", reads::<stored::StoredRequest>),
