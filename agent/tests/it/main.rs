@@ -5,4 +5,6 @@ mod by_hand;
 mod commands;
 mod configuration;
 mod delivery;
+mod hostile;
 mod rig;
+mod run_settings;

@@ -4,14 +4,15 @@
 //! Children belong to the process, not to an object in it, so what is known about them is kept once for the process.
 //! The process is made a sub-reaper: a descendant whose parent has died becomes a child of ours, so whatever hides
 //! behind others comes up as soon as those are gone. Such an orphan names its run in its environment
-//! ([`MARKER`]). One that has hidden that is known by its session, which is not ours, and goes when all runs that were
-//! under way when it was first seen are over. Children that others in this process started (`dogwatch up` starts a
-//! NATS server) have neither mark and are left alone.
+//! ([`MARKER`]). One that has hidden that is known by its session or its group, and goes when all runs that were under
+//! way when it was first seen are over. Children that others in this process started (`dogwatch up` starts a
+//! NATS server) have none of these marks and are left alone.
 
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -193,37 +194,30 @@ fn signal_escaped(run: u64, child: Option<i32>, signal: Signal) {
     }
 }
 
-/// Sweep in the background until nothing is left.
+/// Sweep in the background until nothing is left. A thread of its own: a run may be dropped together with its runtime.
 fn follow() {
-    struct Followed;
-    impl Drop for Followed {
-        fn drop(&mut self) {
-            family().followed = false;
-        }
-    }
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     if std::mem::replace(&mut family().followed, true) {
         return;
     }
-    let followed = Followed;
-    runtime.spawn(async move {
-        let _followed = followed;
+    let following = || {
         let mut pause = LOOK;
-        loop {
-            {
-                let mut family = family();
-                family.followed = family.sweep();
-                if !family.followed {
-                    return;
-                }
-            }
-            tokio::time::sleep(pause).await;
+        while family().followed() {
+            thread::sleep(pause);
             pause = (pause * 2).min(SCAN_EVERY);
         }
-    });
+    };
+    if thread::Builder::new().name("orphans".to_owned()).spawn(following).is_err() {
+        // The next run tries again.
+        family().followed = false;
+    }
 }
 
 impl Family {
+    fn followed(&mut self) -> bool {
+        self.followed = self.sweep();
+        self.followed
+    }
+
     /// Kill the orphans whose runs are over and collect the dead ones; `true` when some are left to be collected.
     fn sweep(&mut self) -> bool {
         let now = Instant::now();
@@ -273,21 +267,22 @@ impl Family {
 
     fn kind(&self, stat: &Stat) -> Kind {
         let known = self.strangers.get(&stat.pid).map(|known| known.kind);
+        // What was started here directly has our session, and leads its own group or is in ours.
         let elsewhere = Some(stat.session) != self.session;
+        let of_a_run = elsewhere || (stat.group != stat.pid && stat.group != self.group);
         if stat.state == 'Z' {
-            // What was started here directly leads its own group or is in ours.
-            let in_a_run = stat.group != stat.pid && stat.group != self.group;
             return match known {
                 Some(Kind::DeadOrphan(run)) => Kind::DeadOrphan(run),
                 Some(Kind::Of(_) | Kind::Until(_)) => Kind::DeadOrphan(self.last_run),
-                _ if elsewhere || in_a_run => Kind::DeadOrphan(self.last_run),
+                _ if of_a_run => Kind::DeadOrphan(self.last_run),
                 _ => Kind::Dead,
             };
         }
+        // One that becomes another program just now shows no environment for a moment.
         match (self.run_of(stat.pid), known) {
             (Some(run), _) => Kind::Of(run),
             (None, Some(known @ (Kind::Of(_) | Kind::Until(_)))) => known,
-            (None, _) if elsewhere => Kind::Until(self.last_run),
+            (None, _) if of_a_run => Kind::Until(self.last_run),
             (None, _) => Kind::Foreign,
         }
     }

@@ -66,17 +66,8 @@ pub(super) fn prepare(what: What<'_>, run: &RunSettings, gated: bool, mark: &str
         // A session of its own, so that it cannot ask for a password on the terminal that the agent was started from.
         words.push(find("setsid", PATH.as_ref(), directory)?.into());
     }
-    let switched = account.as_ref().filter(|account| !account.groups.is_empty());
-    if let Some(account) = switched {
-        let setpriv = find("setpriv", PATH.as_ref(), directory)
-            .map_err(|error| format!("run.user: {} is in several groups: {error}", account.name))?;
-        let groups: Vec<String> = account.groups.iter().map(u32::to_string).collect();
-        words.push(setpriv.into());
-        words.push(format!("--reuid={}", account.uid).into());
-        words.push(format!("--regid={}", account.gid).into());
-        words.push(format!("--groups={}", groups.join(",")).into());
-        words.push("--".into());
-    }
+    let by_setpriv = account.as_ref().map_or(Ok(None), |account| setpriv(account, gated))?;
+    words.extend(by_setpriv.iter().flatten().cloned());
     match what {
         What::Shell(command) => words.extend([SHELL, "-c", command].map(OsString::from)),
         What::Program(program) => {
@@ -95,7 +86,7 @@ pub(super) fn prepare(what: What<'_>, run: &RunSettings, gated: bool, mark: &str
     if !has_terminal() {
         command.process_group(0);
     }
-    if let Some(account) = account.as_ref().filter(|account| account.groups.is_empty()) {
+    if let Some(account) = account.as_ref().filter(|_| by_setpriv.is_none()) {
         command.uid(account.uid).gid(account.gid);
     }
     let uid = account.map_or_else(|| process::geteuid().as_raw(), |account| account.uid);
@@ -139,6 +130,25 @@ fn account(name: &str) -> Result<Option<Account>, String> {
         ));
     }
     Ok(Some(account))
+}
+
+/// What turns into the user, where the standard library does not do: it takes all groups from a process but adds none,
+/// and the limits of a process that waits as another user can be set with `CAP_SYS_RESOURCE` only.
+fn setpriv(account: &Account, gated: bool) -> Result<Option<Vec<OsString>>, String> {
+    if account.groups.is_empty() && !gated {
+        return Ok(None);
+    }
+    let program = match find("setpriv", PATH.as_ref(), Path::new("/")) {
+        Ok(program) => program,
+        Err(_) if account.groups.is_empty() => return Ok(None),
+        Err(error) => return Err(format!("run.user: {} is in several groups: {error}", account.name)),
+    };
+    let groups: Vec<String> = account.groups.iter().map(u32::to_string).collect();
+    let groups =
+        if groups.is_empty() { "--clear-groups".into() } else { format!("--groups={}", groups.join(",")) };
+    let ids =
+        [format!("--reuid={}", account.uid), format!("--regid={}", account.gid), groups, "--".to_owned()];
+    Ok(Some(std::iter::once(program.into()).chain(ids.map(OsString::from)).collect()))
 }
 
 fn environment(
