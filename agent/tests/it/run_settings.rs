@@ -200,3 +200,35 @@ async fn a_run_says_what_it_cost() {
     let usage = run(shell("echo 1; sleep 0.2"), RunSettings::default()).await.usage.unwrap();
     assert!((1..16 << 20).contains(&usage.memory_bytes), "{usage:?}");
 }
+
+#[tokio::test]
+async fn the_example_of_the_manual_prints_what_it_says() {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/AGENT.md")).unwrap();
+    let script = "echo \"$(id -un) $(nice) $(pwd) $QUEUE $(cat)\"";
+    assert!(manual.contains(&format!("exec: [sh, -c, '{script}']\n")));
+    if !is_root() {
+        println!("NOT TESTED: the example of the manual, since it needs root");
+        return;
+    }
+    let mut settings = RunSettings {
+        user: Some("nobody".into()),
+        nice: Some(5),
+        directory: Some("/usr".into()),
+        environment: BTreeMap::from([("QUEUE".into(), "mail".into())]),
+        pass_environment: vec!["SSH_AUTH_SOCK".into()],
+        stdin: Some("some text".into()),
+        limits: Limits {
+            memory_bytes: Some(256 << 20),
+            cpu_ms: Some(5_000),
+            open_files: Some(100),
+            processes: Some(50),
+            file_size_bytes: Some(10 << 20),
+            output_bytes: Some(16 << 10),
+        },
+    };
+    // A fork bomb of the tests beside this one runs as the same user, which the kernel counts.
+    settings.limits.processes = Some(500);
+    let printed = prints(exec(&["sh", "-c", script]), settings).await;
+    assert_eq!(printed, "nobody 5 /usr mail some text");
+    assert!(manual.contains(&printed));
+}
