@@ -8,3 +8,4 @@ pub mod facts;
 pub mod output;
 pub mod perfdata;
 pub mod schedule;
+pub mod timetable;

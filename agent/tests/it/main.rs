@@ -6,5 +6,6 @@ mod commands;
 mod configuration;
 mod delivery;
 mod hostile;
+mod plugins;
 mod rig;
 mod run_settings;
