@@ -6,6 +6,8 @@ mod commands;
 mod configuration;
 mod delivery;
 mod guard;
+mod hostile;
 mod plugins;
 mod rig;
+mod run_settings;
 mod try_it;
