@@ -5,9 +5,14 @@
 use protocol::admin::SourceFile;
 
 #[test]
-fn every_example_of_the_manual_is_read() {
-    let manual =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md")).unwrap();
+fn every_example_of_the_manuals_is_read() {
+    for name in ["CONFIGURATION.md", "AGENT.md"] {
+        read(name);
+    }
+}
+
+fn read(name: &str) {
+    let manual = std::fs::read_to_string(format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let examples: Vec<&str> = manual
         .split("```yaml\n")
         .skip(1)
@@ -16,8 +21,8 @@ fn every_example_of_the_manual_is_read() {
         .collect();
     assert!(examples.len() >= 3, "{examples:?}");
     for text in examples {
-        let files = [SourceFile { path: "CONFIGURATION.md".into(), text: text.into() }];
+        let files = [SourceFile { path: name.into(), text: text.into() }];
         let read = documents::read(&files, |_, _| true);
-        assert!(read.is_ok_and(|documents| !documents.is_empty()), "{text}");
+        assert!(read.as_ref().is_ok_and(|documents| !documents.is_empty()), "{read:?}\n{text}");
     }
 }

@@ -1,5 +1,7 @@
 //! `json`: one JSON text, in which a pointer names the value: a number, a truth value, a text, or an object of numbers.
 
+use std::collections::BTreeMap;
+
 use protocol::{Metric, Scalar, Status};
 use serde_json::Value;
 
@@ -83,7 +85,9 @@ fn flatten(name: String, value: &Value, metrics: &mut Vec<Metric>) {
         Value::Number(number) => metrics.extend(number.as_f64().map(|value| plain(name, value))),
         Value::Bool(value) => metrics.push(plain(name, f64::from(u8::from(*value)))),
         Value::Object(members) => {
-            members.iter().for_each(|(key, value)| flatten(inner(key), value, metrics));
+            // A map may keep the order of the text: the first metric must not depend on that.
+            let members: BTreeMap<&String, &Value> = members.iter().collect();
+            members.into_iter().for_each(|(key, value)| flatten(inner(key), value, metrics));
         }
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(at, value)| flatten(inner(&at.to_string()), value, metrics));
