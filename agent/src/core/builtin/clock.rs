@@ -171,7 +171,13 @@ fn last(reply: &Reply) -> Option<Last> {
 
 #[cfg(test)]
 mod tests {
+    use protocol::Status;
+
     use super::*;
+    use crate::core::builtin::{
+        dbus::tests::{align, conversation},
+        tests::{Sample, with},
+    };
 
     #[test]
     fn what_time_services_say_is_understood() {
@@ -194,5 +200,50 @@ mod tests {
         let alarm = variables("leap=11, stratum=16,\noffset=0.000\n").unwrap();
         assert_eq!((alarm.synchronized, alarm.offset), (false, None));
         assert_eq!(variables("ntpq: read: Connection refused\n"), None);
+    }
+
+    #[test]
+    fn the_last_message_of_timesyncd_gives_the_offset() {
+        let mut body = vec![17];
+        body.extend(b"(uuuuittayttttbtt)\0");
+        align(&mut body, 8);
+        for number in [0_u32, 4, 4, 2, 0xffff_ffe8] {
+            body.extend(number.to_le_bytes());
+        }
+        align(&mut body, 8);
+        for number in [1_000_u64, 500] {
+            body.extend(number.to_le_bytes());
+        }
+        body.extend(4_u32.to_le_bytes());
+        body.extend(b"GPS\0");
+        align(&mut body, 8);
+        // Sent at 0, there at 30 ms by the other clock, answered at 31, back at 21: 20 ms behind.
+        let at = 1_795_220_000_000_000_u64;
+        for millis in [0, 30, 31, 21] {
+            body.extend((at + millis * 1_000).to_le_bytes());
+        }
+        body[0] = u8::try_from("(uuuuittayttttbtt)".len()).unwrap();
+        let mut host = Sample::of(&[("/run/systemd/timesync/x", "")]);
+        host.2.now = at / 1_000_000 + 61;
+        let found = |host: &Sample| {
+            let found = with("time", &serde_json::json!({}), host, host, None);
+            (found.status, found.output)
+        };
+        let unsynchronized = "TIME WARNING - not synchronized by systemd-timesyncd".to_owned();
+        assert_eq!(found(&host), (Status::Warning, unsynchronized));
+        host.0.insert("/run/systemd/timesync/synchronized".into(), String::new());
+        let unknown = "TIME OK - synchronized by systemd-timesyncd".to_owned();
+        assert_eq!(found(&host), (Status::Ok, unknown));
+        for end in [body.len(), 30] {
+            host.2.sockets.insert("/run/dbus/system_bus_socket".into(), conversation(2, "v", &body[..end]));
+            let known = if end == 30 { "" } else { ", 20.000 ms off, compared 60 s ago" };
+            assert_eq!(
+                found(&host),
+                (Status::Ok, format!("TIME OK - synchronized by systemd-timesyncd{known}"))
+            );
+        }
+        let none = "TIME UNKNOWN - no time service runs here (chrony, systemd-timesyncd and ntpd are known)"
+            .to_owned();
+        assert_eq!(found(&Sample::default()), (Status::Unknown, none));
     }
 }

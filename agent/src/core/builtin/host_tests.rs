@@ -1,5 +1,6 @@
 //! The checks of services, files, logs and the like, on texts of real hosts.
 
+use proptest::prelude::*;
 use protocol::{Scalar, Status};
 use serde_json::json;
 
@@ -464,5 +465,61 @@ fn damaged_memories_begin_anew() {
     for text in ["", "{", "{\"positions\":7}", "[]"] {
         log.host.2.memory = Some(Memory::Kept(text.into()));
         assert!(log.run(&options).2.starts_with("the first run"), "{text}");
+    }
+}
+
+/// What happens to a log.
+#[derive(Debug, Clone)]
+enum Event {
+    Write(u8),
+    Rename,
+    CopyAndCut,
+    Run,
+}
+
+proptest! {
+    /// Each line counts once, however the log is rotated, and however often between two runs.
+    #[test]
+    fn no_line_is_left_out_or_counted_twice(
+        events in prop::collection::vec(
+            prop_oneof![
+                4 => (0_u8..4).prop_map(Event::Write), 1 => Just(Event::Rename), 1 => Just(Event::CopyAndCut), 2 => Just(Event::Run)
+            ],
+            1..40,
+        )
+    ) {
+        let options = json!({"path": "/log/app.log", "pattern": "line"});
+        let mut log = Log::default();
+        log.write("/log/app.log", 1, "the beginning of all\n");
+        log.write("/log/app.log.0", 7, "line of old\n");
+        log.write("/log/app-other.log", 8, "line of another log\n");
+        log.run(&options);
+        let (mut inode, mut written, mut rotated, mut counted) = (1, 0, 0, 0);
+        for event in events.into_iter().chain([Event::Run]) {
+            let text = log.host.0.get("/log/app.log").cloned().unwrap();
+            match event {
+                Event::Write(lines) => {
+                    let new: String = (0..lines).map(|line| format!("line {}\n", written + u32::from(line))).collect();
+                    written += u32::from(lines);
+                    counted += u32::from(lines);
+                    log.write("/log/app.log", inode, &(text + &new));
+                }
+                Event::Rename => {
+                    rotated += 1;
+                    log.rename("/log/app.log", &format!("/log/app.log.{rotated}"));
+                    inode = 100 + rotated;
+                    log.write("/log/app.log", inode, "");
+                }
+                Event::CopyAndCut => {
+                    rotated += 1;
+                    log.write(&format!("/log/app.log.{rotated}"), 1_000 + rotated, &text);
+                    log.write("/log/app.log", inode, "");
+                }
+                Event::Run => {
+                    prop_assert_eq!(log.counts(&options), (counted, counted));
+                    counted = 0;
+                }
+            }
+        }
     }
 }

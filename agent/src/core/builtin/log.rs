@@ -3,6 +3,7 @@
 //! What was read is remembered by file, not by name: for each its number on the disk, the position, and a checksum of
 //! its beginning. So a log that was renamed is read to its end before the new one; one that was copied and cut off is
 //! found in its copy; and one that was cut off and has grown beyond the position again is not taken for the old one.
+//! Generations that came and went between two runs are those that were not there before.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,8 @@ const CHUNK: u64 = 256 * 1024;
 const HEAD: u64 = 256;
 /// Most files that one check follows.
 const FILES: usize = 64;
+/// Most old generations of a log that are looked at.
+const GENERATIONS: usize = 64;
 /// The most of a matching line that is shown, in characters.
 const SHOWN: usize = 200;
 
@@ -29,6 +32,18 @@ struct Position {
     /// Bytes of the beginning that `head` is the checksum of.
     head_bytes: u64,
     head: u32,
+    /// It is an old generation, which may still get lines for a moment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    moved: bool,
+    /// The old generations that lay beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<FileId>,
+}
+
+impl Position {
+    fn at_start(path: String, file: FileId) -> Self {
+        Self { path, file, offset: 0, head_bytes: 0, head: 0, moved: false, beside: Vec::new() }
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -93,8 +108,8 @@ impl Run<'_> {
     fn begin(&mut self, paths: &[String], look: bool) -> Result<Vec<Position>, String> {
         let mut positions = Vec::new();
         for path in paths {
-            let mut position = self.start_of(path)?;
-            let size = self.host.meta(path).map_or(0, |meta| meta.bytes);
+            let meta = self.host.meta(path).unwrap_or_default();
+            let (mut position, size) = (Position::at_start(path.clone(), meta.id), meta.bytes);
             if look {
                 position.offset = size.saturating_sub(self.left);
                 self.read_on(&mut position, size, false)?;
@@ -102,6 +117,7 @@ impl Run<'_> {
                 position.offset = self.last_line_end(&position, size)?;
                 self.mark(&mut position)?;
             }
+            position.beside = self.generations(path).into_iter().map(|(_, id)| id).collect();
             positions.push(position);
         }
         Ok(positions)
@@ -115,12 +131,26 @@ impl Run<'_> {
         // What was moved away, or cut off, is read to its end first.
         for old in before {
             let continues = here.iter().any(|(path, id)| *id == old.file && self.is_same(old, path));
-            if !continues && let Some(path) = self.moved(old) {
-                let meta = self.host.meta(&path).unwrap_or_default();
-                let mut position = Position { file: meta.id, path, ..old.clone() };
-                self.read_on(&mut position, meta.bytes, true)?;
+            // One that was empty looks the same when it was copied and cut off meanwhile.
+            if continues && (old.offset > 0 || old.moved) {
+                continue;
+            }
+            let moved = if continues { None } else { self.moved(old) };
+            let rest =
+                moved.as_ref().map(|meta| Position { file: meta.1, path: meta.0.clone(), ..old.clone() });
+            let known = |id: FileId| old.beside.contains(&id) || here.values().any(|new| *new == id);
+            let new = if old.moved { Vec::new() } else { self.generations(&old.path) };
+            let new = new
+                .into_iter()
+                .filter(|(path, id)| !known(*id) && moved.as_ref().is_none_or(|moved| moved.0 != *path));
+            let new: Vec<Position> = new.map(|(path, id)| Position::at_start(path, id)).collect();
+            for mut position in rest.into_iter().chain(new) {
+                let before = position.offset;
+                let size = self.host.meta(&position.path).map_or(0, |meta| meta.bytes);
+                (position.moved, position.beside) = (true, Vec::new());
+                self.read_on(&mut position, size, true)?;
                 // Whoever writes it may not know of the new one yet.
-                if position.offset > old.offset && positions.len() < FILES {
+                if position.offset > before && positions.len() < FILES {
                     positions.push(position);
                 }
             }
@@ -128,19 +158,38 @@ impl Run<'_> {
         for (path, id) in here {
             let old = before.iter().find(|old| old.file == id && self.is_same(old, path));
             let mut position = match old {
-                Some(old) => Position { path: path.clone(), ..old.clone() },
-                None => self.start_of(path)?,
+                Some(old) => Position { path: path.clone(), moved: false, ..old.clone() },
+                None => Position::at_start(path.clone(), id),
             };
             let size = self.host.meta(path).map_or(0, |meta| meta.bytes);
             self.read_on(&mut position, size, false)?;
+            position.beside = self.generations(path).into_iter().map(|(_, id)| id).collect();
             positions.push(position);
         }
         Ok(positions)
     }
 
-    fn start_of(&self, path: &str) -> Result<Position, String> {
-        let part = self.host.part(path, 0, 0)?;
-        Ok(Position { path: path.to_owned(), file: part.id, offset: 0, head_bytes: 0, head: 0 })
+    /// Files beside a log that are old ones of it by their names: `app.log.1`, `app.log-20261121`, `app-2026-11-21.log`.
+    fn generations(&self, path: &str) -> Vec<(String, FileId)> {
+        let Some((folder, name)) = path.rsplit_once('/') else { return Vec::new() };
+        let stem = name.strip_suffix(".log").unwrap_or(name);
+        let is_generation = |other: &String| {
+            let date = |rest: &str| {
+                !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit() || "-_.:T".contains(c))
+            };
+            let behind = other.strip_prefix(name).is_some_and(date);
+            let between = || other.strip_prefix(stem)?.strip_suffix(".log");
+            behind || between().is_some_and(date)
+        };
+        let mut names = self.host.names(if folder.is_empty() { "/" } else { folder });
+        names.retain(is_generation);
+        names.sort();
+        let paths = names.into_iter().map(|name| format!("{folder}/{name}"));
+        let files = paths.filter_map(|path| {
+            let meta = self.host.meta(&path).filter(|meta| meta.is_file)?;
+            Some((path, meta.id))
+        });
+        files.take(GENERATIONS).collect()
     }
 
     /// It begins as it did, and has at least what was read of it.
@@ -151,10 +200,10 @@ impl Run<'_> {
     }
 
     /// Where the file went, or its copy: beside it, under a name that begins like it.
-    fn moved(&self, old: &Position) -> Option<String> {
+    fn moved(&self, old: &Position) -> Option<(String, FileId)> {
         // It was moved before the last run.
         if self.host.meta(&old.path).is_some_and(|meta| meta.id == old.file) && self.is_same(old, &old.path) {
-            return Some(old.path.clone());
+            return Some((old.path.clone(), old.file));
         }
         let (folder, name) = old.path.rsplit_once('/')?;
         let stem = name.strip_suffix(".log").unwrap_or(name);
@@ -167,7 +216,8 @@ impl Run<'_> {
         // A copy is known by its beginning, which an empty one has not.
         let copies = |path: &&String| old.head_bytes > 0 && self.is_same(old, path);
         let found = paths.iter().find(|path| is_it(path) && self.is_same(old, path));
-        found.or_else(|| paths.iter().find(copies)).cloned()
+        let found = found.or_else(|| paths.iter().find(copies))?;
+        Some((found.clone(), self.host.meta(found)?.id))
     }
 
     /// Read lines up to `size`; the last one, without an end, only when the file is `finished`.

@@ -34,6 +34,9 @@ pub use options::{Kind, Opt, Options};
 pub use rates::{History, Rates, Sample};
 pub use table::ALL;
 
+/// Most names of one folder that are looked at.
+pub const NAMES: usize = 100_000;
+
 /// What the readers ask of a host.
 pub trait Host {
     /// A small text file.
@@ -42,7 +45,7 @@ pub trait Host {
     /// Names the file and says why it cannot be read.
     fn text(&self, path: &str) -> Result<String, String>;
 
-    /// Names in a folder; none when it cannot be listed.
+    /// Names in a folder, [`NAMES`] at most; none when it cannot be listed.
     fn names(&self, folder: &str) -> Vec<String>;
 
     /// How full the file system at `folder` is; `None` for one without blocks, and for what cannot be asked.

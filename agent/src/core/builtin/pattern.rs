@@ -2,7 +2,7 @@
 
 use regex_lite::{Regex, RegexBuilder};
 
-use super::{Host, Options};
+use super::{Host, NAMES, Options};
 
 /// Longest regular expression of an option, in bytes.
 const REGEX: usize = 1_000;
@@ -102,6 +102,7 @@ pub(super) fn paths(host: &dyn Host, pattern: &str) -> Result<(Vec<String>, bool
                 continue;
             }
             let mut names = host.names(if folder.is_empty() { "/" } else { &folder });
+            cut |= names.len() >= NAMES;
             names.retain(|name| fits(part, name) && name.starts_with('.') <= part.starts_with('.'));
             names.sort();
             next.extend(names.into_iter().map(|name| format!("{folder}/{name}")));

@@ -192,3 +192,164 @@ fn pkg(host: &dyn Host) -> Result<Pending, String> {
 fn first_word(line: &str) -> Option<String> {
     line.split_whitespace().next().map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::core::builtin::tests::{Sample, with};
+
+    /// What each package manager printed on a host of its own.
+    const APT: &str = "\
+Reading package lists...
+Building dependency tree...
+Calculating upgrade...
+The following packages will be upgraded:
+  base-files libgcrypt20 libgcrypt20-dev
+3 upgraded, 1 newly installed, 0 to remove and 0 not upgraded.
+Inst base-files [12.4+deb12u11] (12.4+deb12u15 Debian:12.15/oldstable [amd64])
+Conf base-files (12.4+deb12u15 Debian:12.15/oldstable [amd64])
+Inst libgcrypt20-dev [1.10.1-3] (1.10.1-3+deb12u1 Debian:12.15/oldstable, Debian-Security:12/oldstable-security [amd64]) []
+Inst libgcrypt20 [1.10.1-3] (1.10.1-3+deb12u1 Debian:12.15/oldstable, Debian-Security:12/oldstable-security [amd64])
+Inst linux-image-5.15.0-125-generic (5.15.0-125.135 Ubuntu:22.04/jammy-updates, Ubuntu:22.04/jammy-security [amd64])
+Conf libgcrypt20 (1.10.1-3+deb12u1 Debian-Security:12/oldstable-security [amd64])
+";
+    const DNF: &str = "
+kernel.x86_64                        5.14.0-503.11.1.el9_5               baseos
+python3.11-libs.x86_64               3.11.9-7.el9_5.1                    appstream
+a-package-with-a-name-that-is-very-long-indeed.noarch
+                                     1.2-3.el9                           epel
+Security: kernel-core-5.14.0-427.13.1.el9_4.x86_64 is an installed security update
+Obsoleting Packages
+grub2-tools.x86_64                   1:2.06-94.el9                       baseos
+    grub2-tools.x86_64               1:2.06-70.el9                       @baseos
+";
+    const ZYPPER: &str = "\
+S | Repository             | Name    | Current Version | Available Version | Arch
+--+------------------------+---------+-----------------+-------------------+-------
+v | Update repository      | libzck1 | 1.1.16-1.1      | 1.1.16-150600.11  | x86_64
+v | Main Update Repository | vim     | 9.0.1-1.1       | 9.1.2-150500.1    | x86_64
+";
+    const PATCHES: &str = "\
+Repository             | Name                            | Category | Severity  | Interactive | Status | Summary
+-----------------------+---------------------------------+----------+-----------+-------------+--------+--------
+Main Update Repository | openSUSE-SLE-15.5-2024-1234     | security | important | ---         | needed | Security update for vim
+Main Update Repository | openSUSE-SLE-15.5-2024-1000     | security | moderate  | ---         | not needed | Security update for x
+";
+    const APK: &str = "\
+WARNING: opening from cache https://dl-cdn.alpinelinux.org/alpine/v3.19/main: No such file or directory
+busybox-1.36.1-r29 x86_64 {busybox} (GPL-2.0-only) [upgradable from: busybox-1.36.1-r28]
+libcrypto3-3.1.7-r1 x86_64 {openssl} (Apache-2.0) [upgradable from: libcrypto3-3.1.4-r5]
+";
+
+    fn host(programs: &[(&str, i32, &str)]) -> Sample {
+        let mut host = Sample::default();
+        for (line, code, stdout) in programs {
+            let ran =
+                Ran { stdout: (*stdout).to_owned(), stderr: "a reason\n".to_owned(), code: Some(*code) };
+            host.2.programs.insert((*line).to_owned(), ran);
+        }
+        host
+    }
+
+    #[test]
+    fn every_package_manager_is_understood() {
+        let simulate = "apt-get -s -q -o Debug::NoLocking=true dist-upgrade";
+        let list = "zypper -q --no-refresh --non-interactive list-updates";
+        let patches = "zypper -q --no-refresh --non-interactive list-patches --category security";
+        let (checked, secure) = ("dnf -q -C check-update", "dnf -q -C check-update --security");
+        let versions = "pkg version -U -R -q -l <";
+        let mut audit = host(&[
+            (versions, 0, "curl-8.4.0                         <\n"),
+            ("pkg audit -q", 1, "curl-8.4.0\n"),
+        ]);
+        audit.2.programs.get_mut("pkg audit -q").unwrap().stderr.clear();
+        for (manager, host, found) in [
+            (
+                "apt",
+                host(&[(simulate, 0, APT)]),
+                "OK - 4 updates wait by apt, 3 of them for security: base-files, libgcrypt20-dev, libgcrypt20, linux-image-5.15.0-125-generic",
+            ),
+            (
+                "apt",
+                host(&[(simulate, 0, "Reading package lists...\n")]),
+                "OK - 0 updates wait by apt, 0 of them for security",
+            ),
+            (
+                "apt",
+                host(&[(simulate, 100, "")]),
+                "UNKNOWN - apt-get -s -q -o Debug::NoLocking=true dist-upgrade failed with exit code 100: a reason",
+            ),
+            (
+                "dnf",
+                host(&[(checked, 100, DNF), (secure, 0, "")]),
+                "OK - 3 updates wait by dnf, 0 of them for security: kernel, python3.11-libs, a-package-with-a-name-that-is-very-long-indeed",
+            ),
+            ("dnf", host(&[(checked, 0, ""), (secure, 1, "")]), "OK - 0 updates wait by dnf"),
+            (
+                "dnf",
+                host(&[(checked, 1, ""), (secure, 1, "")]),
+                "UNKNOWN - dnf -q -C check-update failed with exit code 1: a reason",
+            ),
+            (
+                "yum",
+                host(&[("yum -q -C check-update", 100, DNF)]),
+                "OK - 3 updates wait by yum: kernel, python3.11-libs, a-package-with-a-name-that-is-very-long-indeed",
+            ),
+            (
+                "zypper",
+                host(&[(list, 0, ZYPPER), (patches, 0, PATCHES)]),
+                "OK - 2 updates wait by zypper, 1 of them for security: libzck1, vim",
+            ),
+            (
+                "apk",
+                host(&[("apk --no-network -u list", 0, APK)]),
+                "OK - 2 updates wait by apk: busybox-1.36.1-r29, libcrypto3-3.1.7-r1",
+            ),
+            (
+                "pacman",
+                host(&[
+                    ("pacman -Q pacman", 0, "pacman 6.0.2-8\n"),
+                    ("pacman -Qu", 0, "linux 6.6.1-1 -> 6.6.2-1\nzfs 2.2-1 -> 2.3-1 [ignored]\n"),
+                ]),
+                "OK - 1 updates wait by pacman: linux",
+            ),
+            (
+                "pacman",
+                host(&[("pacman -Q pacman", 0, "pacman 6.0.2-8\n"), ("pacman -Qu", 1, "")]),
+                "OK - 0 updates wait by pacman",
+            ),
+            ("pkg", audit, "OK - 1 updates wait by pkg, 1 of them for security: curl-8.4.0"),
+            (
+                "nix",
+                Sample::default(),
+                "UNKNOWN - this host has no package manager that is known here (apt, dnf, yum, zypper, apk, pacman, pkg)",
+            ),
+        ] {
+            let output = with("updates", &json!({"manager": manager}), &host, &host, Some("> 9")).output;
+            assert_eq!(output, format!("UPDATES {found}"), "{manager}");
+        }
+    }
+
+    #[test]
+    fn the_manager_is_found_and_security_can_be_judged() {
+        let mut sample = host(&[("apt-get -s -q -o Debug::NoLocking=true dist-upgrade", 0, APT)]);
+        sample.0.extend([
+            ("/etc/os-release".to_owned(), "ID=debian\n".to_owned()),
+            ("/usr/bin/apt-get".to_owned(), String::new()),
+            ("/var/lib/apt/lists/partial/x".to_owned(), String::new()),
+        ]);
+        sample.2.now = 400_000;
+        sample.2.modified.insert("/var/lib/apt/lists".into(), 50_000);
+        let found = with("updates", &json!({"judge": "security"}), &sample, &sample, Some("> 2"));
+        assert_eq!(found.value, protocol::Scalar::number(3.0));
+        assert!(
+            found.output.starts_with("UPDATES WARNING - 4 updates")
+                && found.output.ends_with("the index is 4.1 d old")
+        );
+        let alpine = host(&[("apk --no-network -u list", 0, APK)]);
+        let found = with("updates", &json!({"judge": "security", "manager": "apk"}), &alpine, &alpine, None);
+        assert_eq!(found.output, "UPDATES UNKNOWN - apk does not tell which updates are for security");
+    }
+}

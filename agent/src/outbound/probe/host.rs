@@ -17,7 +17,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::core::builtin::{FileId, Host, Memory, Meta, Part, Ran, Usage};
+use crate::core::builtin::{FileId, Host, Memory, Meta, NAMES, Part, Ran, Usage};
 
 /// The longest text that is read from the kernel, a program or a socket, in bytes.
 const TEXT: u64 = 4 * 1024 * 1024;
@@ -78,7 +78,7 @@ impl Host for ThisHost {
     }
 
     fn names(&self, folder: &str) -> Vec<String> {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(NAMES);
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
