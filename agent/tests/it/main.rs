@@ -5,5 +5,6 @@ mod by_hand;
 mod commands;
 mod configuration;
 mod delivery;
+mod plugins;
 mod rig;
 mod systemd;
