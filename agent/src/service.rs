@@ -81,6 +81,7 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
     let (stop, quiet) = (ctx.tasks.token(), CancellationToken::new());
     let concurrency = usize::from(settings.concurrency);
     let checks = Checks::new(agent.clone(), clock, results.clone(), metrics.clone(), concurrency)
+        .remembering_in(folder.path().join("checks"))
         .pause_after(settings.guard.pause_after);
     let running = Running {
         local,

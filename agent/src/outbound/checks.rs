@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -114,6 +115,12 @@ impl Checks {
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { permits: Arc::clone(&self.permits), pulse: self.pulse.0.clone() }
+    }
+
+    /// Built-in checks that remember do so in `folder`.
+    #[must_use]
+    pub fn remembering_in(self, folder: PathBuf) -> Self {
+        Self { prober: Prober::remembering_in(folder), ..self }
     }
 
     /// Run the checks of `plan`, and those that are asked for, until `stop`; then end what is under way, without results.
@@ -293,7 +300,12 @@ impl Run {
         let paused = pauses(&self.pauses).paused(now, name).cloned();
         if let Some(pause) = paused {
             self.metrics.checks_left_out_paused.inc();
-            return Some(Ran { finding: Finding::unknown(pause.reason), timed_out: false, usage: None });
+            return Some(Ran {
+                finding: Finding::unknown(pause.reason),
+                timed_out: false,
+                usage: None,
+                keep: None,
+            });
         }
         let mut ran = self.prober.run(&self.check, &self.cancel).await?;
         let now = self.clock.now();
@@ -317,7 +329,7 @@ impl Run {
             () = self.cancel.cancelled() => return,
         };
         let (at_ms, started) = (service_kit::now_ms(), Instant::now());
-        let Some(ran) = self.guarded().await else {
+        let Some(mut ran) = self.guarded().await else {
             return;
         };
         drop(permit);
@@ -325,12 +337,15 @@ impl Run {
             self.metrics.checks_timed_out.inc();
         }
         self.metrics.results.inc();
-        let skipped = self.skipped;
+        let (skipped, keep) = (self.skipped, ran.keep.take());
         let result = CheckResult {
             skipped,
             ..result(self.agent, self.revision, &self.check, at_ms, started.elapsed(), ran)
         };
         let result = self.results.add(self.clock.now(), result).await;
+        if let Some(keep) = keep {
+            keep.keep().await;
+        }
         if let Some(live) = self.live {
             live.ended(result).await;
         }

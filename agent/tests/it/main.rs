@@ -10,4 +10,5 @@ mod hostile;
 mod plugins;
 mod rig;
 mod run_settings;
+mod systemd;
 mod try_it;

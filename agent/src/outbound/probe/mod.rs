@@ -3,11 +3,12 @@
 pub mod builtin;
 pub mod command;
 pub mod facts;
+mod host;
 pub mod own_facts;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use protocol::result::Usage;
+use protocol::{CheckName, result::Usage};
 use tokio_util::sync::CancellationToken;
 
 use self::command::{Commands, Outcome, What};
@@ -23,6 +24,25 @@ pub struct Ran {
     pub finding: Finding,
     pub timed_out: bool,
     pub usage: Option<Usage>,
+    /// To be [kept](Keep::keep) once the result is safe.
+    pub keep: Option<Keep>,
+}
+
+/// What the next run of a built-in check has to know of this one.
+#[derive(Debug)]
+pub struct Keep {
+    builtins: builtin::Builtins,
+    check: CheckName,
+    text: String,
+}
+
+impl Keep {
+    /// A failure is logged; until the agent ends, it goes on from memory.
+    pub async fn keep(self) {
+        if let Err(error) = self.builtins.remember(&self.check, self.text).await {
+            tracing::warn!("{error}");
+        }
+    }
 }
 
 /// Runs checks. Cheap to clone.
@@ -43,6 +63,12 @@ impl Prober {
         Self { commands, ..Self::default() }
     }
 
+    /// Built-in checks that remember do so in `folder`.
+    #[must_use]
+    pub fn remembering_in(folder: PathBuf) -> Self {
+        Self { builtins: builtin::Builtins::remembering_in(folder), ..Self::default() }
+    }
+
     /// Run `check` once. `None` when it was cancelled; what it had started is gone then.
     pub async fn run(&self, check: &Check, cancel: &CancellationToken) -> Option<Ran> {
         let timeout = Duration::from_millis(check.timeout_ms);
@@ -50,19 +76,22 @@ impl Prober {
             Work::Impossible(reason) => Finding::unknown(reason.clone()),
             Work::Builtin(builtin, options) => {
                 let reading = tokio::select! {
-                    reading = tokio::time::timeout(timeout, self.builtins.read(builtin, options)) => reading,
+                    reading = tokio::time::timeout(timeout, self.builtins.read(check, builtin, options)) => reading,
                     () = cancel.cancelled() => return None,
                 };
                 let timed_out = reading.is_err();
-                let reading = reading.unwrap_or_else(|_| Err(too_slow(timeout)));
-                return Some(Ran { finding: judge(builtin, check, reading), timed_out, usage: None });
+                let mut reading = reading.unwrap_or_else(|_| Err(too_slow(timeout)));
+                let remember = reading.as_mut().ok().and_then(|measured| measured.remember.take());
+                let (builtins, name) = (self.builtins.clone(), check.name.clone());
+                let keep = remember.map(|text| Keep { builtins, check: name, text });
+                return Some(Ran { finding: judge(builtin, check, reading), timed_out, usage: None, keep });
             }
             Work::Command(command) => {
                 return self.command(What::Shell(command), check, timeout, cancel).await;
             }
             Work::Exec(words) => return self.command(What::Program(words), check, timeout, cancel).await,
         };
-        Some(Ran { finding, timed_out: false, usage: None })
+        Some(Ran { finding, timed_out: false, usage: None, keep: None })
     }
 
     async fn command(
@@ -81,11 +110,11 @@ impl Prober {
                 } else {
                     format!("{}: {said}", too_slow(timeout))
                 };
-                return Some(Ran { finding: Finding::unknown(reason), timed_out: true, usage });
+                return Some(Ran { finding: Finding::unknown(reason), timed_out: true, usage, keep: None });
             }
             Outcome::Cancelled => return None,
             Outcome::Refused(reason) => (Finding::unknown(reason), None),
         };
-        Some(Ran { finding, timed_out: false, usage })
+        Some(Ran { finding, timed_out: false, usage, keep: None })
     }
 }

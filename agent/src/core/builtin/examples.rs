@@ -1,0 +1,23 @@
+//! What one usually gives a built-in check, as lines of a document behind its name, built-in and interval.
+
+pub(super) fn of(name: &str) -> &'static str {
+    match name {
+        "disk" => "with:\n  exclude: [/mnt/*, vfat]\nwarning: \"> 85\"\ncritical: \"> 95\"\n",
+        "diskio" => "with:\n  devices: [sd*, nvme*]\nwarning: \"> 90\"\n",
+        "network" => "with:\n  devices: [eth0, wg*]\n",
+        "processes" => "with:\n  match: ^/usr/bin/python3 .*worker\n  user: app\ncritical: \"< 4\"\n",
+        "temperature" => "with:\n  exclude: [acpitz*]\nwarning: \"> 75\"\n",
+        "uptime" => "with:\n  reboot: false\nwarning: \"< 600\"\n",
+        "systemd" => "with:\n  units: [ssh, backup.timer]\n  exclude: [apt-daily*]\n",
+        "service" => "with:\n  name: [nginx, postgresql]\n",
+        "time" => "warning: \"> 50\"\ncritical: \"> 500\"\n",
+        "file" => "with:\n  path: /var/backups/db/*.dump\nwarning: \"> 93600\"\ncritical: \"> 180000\"\n",
+        "log" => {
+            "with:\n  path: /var/log/app/app.log\n  pattern: ERROR|FATAL\n  exclude: connection reset\ncritical: \"> 100\"\n"
+        }
+        "updates" => "timeout: 2m\nwith:\n  judge: security\ncritical: \"> 0\"\n",
+        "containers" => "with:\n  names: [web, db-*]\n",
+        "gpu" => "with:\n  devices: [gpu0]\nwarning: \"> 80\"\n",
+        _ => "",
+    }
+}
