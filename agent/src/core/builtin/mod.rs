@@ -6,6 +6,7 @@
 mod disks;
 mod judge;
 mod kernel;
+mod net;
 mod options;
 mod rates;
 mod sensors;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use judge::judge;
 pub use kernel::memory_total;
+pub use net::Net;
 pub use options::{Kind, Opt, Options};
 pub use rates::{History, Rates, Sample};
 pub use table::ALL;
@@ -58,8 +60,18 @@ pub struct Builtin {
     pub metrics: &'static [About],
     /// In force where a check gives no threshold at all.
     pub defaults: Defaults,
-    /// Takes the counters that it needs at the time of the reading before from [`Rates`].
-    pub read: fn(&dyn Host, &Options, &mut Rates<'_>) -> Result<Measured, String>,
+    pub read: Read,
+}
+
+/// A reader of this host. Takes the counters that it needs at the time of the reading before from [`Rates`].
+pub type ReadHost = fn(&dyn Host, &Options, &mut Rates<'_>) -> Result<Measured, String>;
+
+/// How a built-in is read.
+#[derive(Debug, Clone, Copy)]
+pub enum Read {
+    Host(ReadHost),
+    /// Over the network.
+    Net(Net),
 }
 
 impl PartialEq for Builtin {

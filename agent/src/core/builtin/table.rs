@@ -1,7 +1,7 @@
 //! The built-in checks: name, help, thresholds and reader of each. What else is said about them (`check --help`, the
 //! manual) is made from here.
 
-use super::{About, Builtin, Defaults, disks, kernel, sensors, uptime};
+use super::{About, Builtin, Defaults, Read, disks, kernel, sensors, uptime};
 
 const NONE: Defaults = Defaults { warning: None, critical: None, per_processor: false };
 
@@ -32,7 +32,7 @@ pub static ALL: [Builtin; 13] = [
             shown("steal", "%", "taken by the hypervisor for other guests"),
         ],
         defaults: above(90.0, 97.0),
-        read: kernel::cpu,
+        read: Read::Host(kernel::cpu),
     },
     Builtin {
         name: "memory",
@@ -44,7 +44,7 @@ pub static ALL: [Builtin; 13] = [
             shown("available", "B", "what programs can still get, as the kernel estimates it"),
         ],
         defaults: above(90.0, 95.0),
-        read: kernel::memory,
+        read: Read::Host(kernel::memory),
     },
     Builtin {
         name: "swap",
@@ -57,7 +57,7 @@ pub static ALL: [Builtin; 13] = [
             shown("swap_out", "pages/s", "written to swap"),
         ],
         defaults: above(80.0, 95.0),
-        read: kernel::swap,
+        read: Read::Host(kernel::swap),
     },
     Builtin {
         name: "load",
@@ -70,7 +70,7 @@ pub static ALL: [Builtin; 13] = [
             shown("load15", "", "over 15 minutes"),
         ],
         defaults: Defaults { warning: Some(2.0), critical: Some(4.0), per_processor: true },
-        read: kernel::load,
+        read: Read::Host(kernel::load),
     },
     Builtin {
         name: "disk",
@@ -89,7 +89,7 @@ pub static ALL: [Builtin; 13] = [
             shown("read_only", "", "file systems that the kernel made read-only; above 0 is critical"),
         ],
         defaults: above(80.0, 90.0),
-        read: disks::disk,
+        read: Read::Host(disks::disk),
     },
     Builtin {
         name: "diskio",
@@ -104,7 +104,7 @@ pub static ALL: [Builtin; 13] = [
             shown("<disk>_wait", "ms", "mean time of a request, queue included"),
         ],
         defaults: NONE,
-        read: disks::diskio,
+        read: Read::Host(disks::diskio),
     },
     Builtin {
         name: "network",
@@ -118,7 +118,7 @@ pub static ALL: [Builtin; 13] = [
             shown("<interface>_drops", "/s", "packets dropped, received or to be sent"),
         ],
         defaults: above(1.0, 10.0),
-        read: kernel::network,
+        read: Read::Host(kernel::network),
     },
     Builtin {
         name: "processes",
@@ -132,7 +132,7 @@ pub static ALL: [Builtin; 13] = [
             shown("threads", "", "of all processes"),
         ],
         defaults: NONE,
-        read: kernel::processes,
+        read: Read::Host(kernel::processes),
     },
     Builtin {
         name: "pressure",
@@ -147,7 +147,7 @@ pub static ALL: [Builtin; 13] = [
             shown("cpu_some", "%", "something waited for a processor"),
         ],
         defaults: above(20.0, 50.0),
-        read: kernel::pressure,
+        read: Read::Host(kernel::pressure),
     },
     Builtin {
         name: "temperature",
@@ -157,7 +157,7 @@ pub static ALL: [Builtin; 13] = [
         options: &[],
         metrics: &[judged("<sensor>", "°C", "its maximum is what the chip itself calls critical")],
         defaults: above(85.0, 95.0),
-        read: sensors::temperature,
+        read: Read::Host(sensors::temperature),
     },
     Builtin {
         name: "uptime",
@@ -170,7 +170,7 @@ pub static ALL: [Builtin; 13] = [
             shown("reboot_needed", "", "1 when a reboot is needed, which is a warning"),
         ],
         defaults: NONE,
-        read: uptime::uptime,
+        read: Read::Host(uptime::uptime),
     },
     Builtin {
         name: "open_files",
@@ -182,7 +182,7 @@ pub static ALL: [Builtin; 13] = [
             shown("open", "", "open files; its maximum is the limit"),
         ],
         defaults: above(80.0, 90.0),
-        read: kernel::open_files,
+        read: Read::Host(kernel::open_files),
     },
     Builtin {
         name: "conntrack",
@@ -194,6 +194,6 @@ pub static ALL: [Builtin; 13] = [
             shown("connections", "", "tracked connections; its maximum is the limit"),
         ],
         defaults: above(80.0, 90.0),
-        read: kernel::conntrack,
+        read: Read::Host(kernel::conntrack),
     },
 ];

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::Read,
+    io::Read as _,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use crate::core::builtin::{Builtin, History, Host, Measured, Options, Rates, Usage};
+use crate::core::builtin::{Builtin, History, Host, Measured, Options, Rates, Read, ReadHost, Usage};
 
 /// Readings at once. One that hangs (a dead disk) keeps its place, so that those after it cannot take all threads.
 const AT_ONCE: usize = 4;
@@ -39,15 +39,24 @@ impl Builtins {
     /// # Errors
     /// A text that says what could not be read.
     pub async fn read(&self, builtin: &'static Builtin, options: &Options) -> Result<Measured, String> {
-        let (measured, lacks_a_sample) = self.once(builtin, options).await?;
+        let read = match builtin.read {
+            Read::Host(read) => read,
+            Read::Net(net) => match net {},
+        };
+        let (measured, lacks_a_sample) = self.once(builtin.name, read, options).await?;
         if !lacks_a_sample {
             return Ok(measured);
         }
         tokio::time::sleep(SECOND_AFTER).await;
-        Ok(self.once(builtin, options).await?.0)
+        Ok(self.once(builtin.name, read, options).await?.0)
     }
 
-    async fn once(&self, builtin: &'static Builtin, options: &Options) -> Result<(Measured, bool), String> {
+    async fn once(
+        &self,
+        name: &'static str,
+        read: ReadHost,
+        options: &Options,
+    ) -> Result<(Measured, bool), String> {
         let failed = |error: &dyn std::fmt::Display| format!("the reading failed: {error}");
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|error| failed(&error))?;
         let (started, histories) = (self.started, Arc::clone(&self.histories));
@@ -56,13 +65,13 @@ impl Builtins {
             let _place = place;
             let histories = || histories.lock().unwrap_or_else(PoisonError::into_inner);
             let now = protocol::duration::millis(started.elapsed());
-            let before = histories().get(builtin.name).and_then(|history| history.before(now));
+            let before = histories().get(name).and_then(|history| history.before(now));
             // Not under the lock: a reading may hang.
             let mut rates = Rates::new(now, before.as_deref());
-            let measured = (builtin.read)(&ThisHost, &options, &mut rates)?;
+            let measured = read(&ThisHost, &options, &mut rates)?;
             let lacks_a_sample = rates.lack_a_sample();
             if let Some(sample) = rates.into_sample() {
-                histories().entry(builtin.name).or_default().keep(sample);
+                histories().entry(name).or_default().keep(sample);
             }
             Ok((measured, lacks_a_sample))
         });
