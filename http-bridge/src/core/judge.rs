@@ -66,7 +66,7 @@ fn status(value: Option<&Scalar>, spec: Option<&CheckSpec>) -> Status {
     let Some(spec) = spec else { return Status::Ok };
     let Some(number) = value.and_then(Scalar::as_f64) else {
         // A number was to come, and something else did (an error message, nothing).
-        let number_due = spec.output.format == OutputFormat::Number && spec.work.command.is_some();
+        let number_due = spec.output.format == OutputFormat::Number && spec.work.builtin.is_none();
         return if number_due { Status::Unknown } else { Status::Ok };
     };
     let violated = |threshold: &Option<protocol::Threshold>| {
