@@ -75,7 +75,7 @@ fn find(builtin: &'static Builtin, options: &ArgMatches) -> anyhow::Result<Findi
         warning: threshold("warning"),
         critical: threshold("critical"),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ran = runtime.block_on(Prober::default().run(&check, &CancellationToken::new()));
     // A reading that hangs is not waited for.
     runtime.shutdown_background();
@@ -157,7 +157,9 @@ fn manual(builtin: &Builtin) -> String {
 #[must_use]
 pub fn defaults(defaults: &Defaults) -> String {
     let each = if defaults.per_processor { " for each processor" } else { "" };
-    let one = |name: &str, bound: Option<f64>| bound.map(|bound| format!("{name} \"> {bound}\"{each}"));
+    let one = |name: &str, bound: Option<f64>| {
+        bound.map(|bound| format!("{name} \"{}\"{each}", defaults.side.beyond(bound)))
+    };
     let both = [one("warning", defaults.warning), one("critical", defaults.critical)];
     let both: Vec<String> = both.into_iter().flatten().collect();
     if both.is_empty() { "none".to_owned() } else { both.join(", ") }

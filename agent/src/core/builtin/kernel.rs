@@ -99,6 +99,7 @@ pub(super) fn load(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Me
         ],
         text: format!("{one:.2} {five:.2} {fifteen:.2} on {processors} processors"),
         processors,
+        ..Measured::default()
     })
 }
 

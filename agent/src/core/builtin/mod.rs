@@ -6,7 +6,7 @@
 mod disks;
 mod judge;
 mod kernel;
-mod net;
+pub mod net;
 mod options;
 mod rates;
 mod sensors;
@@ -22,6 +22,10 @@ pub use net::Net;
 pub use options::{Kind, Opt, Options};
 pub use rates::{History, Rates, Sample};
 pub use table::ALL;
+
+use std::collections::BTreeMap;
+
+use protocol::Status;
 
 /// What the readers ask of a host.
 pub trait Host {
@@ -88,6 +92,23 @@ impl Builtin {
         ALL.iter().find(|builtin| builtin.name == name)
     }
 
+    /// # Errors
+    /// Names the option that is unknown, missing or unusable.
+    pub fn options(&self, with: &BTreeMap<String, serde_json::Value>) -> Result<Options, String> {
+        let options = Options::read(self.options, with)?;
+        self.accepts(&options)?;
+        Ok(options)
+    }
+
+    /// # Errors
+    /// Names the option with which it can never work.
+    pub fn accepts(&self, options: &Options) -> Result<(), String> {
+        match self.read {
+            Read::Host(_) => Ok(()),
+            Read::Net(net) => net.plan(options).map(drop),
+        }
+    }
+
     /// All names, for people.
     #[must_use]
     pub fn names() -> String {
@@ -111,13 +132,32 @@ pub struct About {
     pub judged: bool,
 }
 
-/// Highest values that are fine.
+/// Values beyond which it is not fine any more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
     pub warning: Option<f64>,
     pub critical: Option<f64>,
     /// They count for each processor.
     pub per_processor: bool,
+    pub side: Side,
+}
+
+/// On which side of a bound lies what is not fine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Above,
+    Below,
+}
+
+impl Side {
+    /// The comparison that alerts there, as in a document.
+    #[must_use]
+    pub fn beyond(self, bound: f64) -> String {
+        match self {
+            Self::Above => format!("> {bound}"),
+            Self::Below => format!("< {bound}"),
+        }
+    }
 }
 
 /// What a reader found.
@@ -128,6 +168,8 @@ pub struct Measured {
     pub text: String,
     /// For default thresholds that count for each processor.
     pub processors: u32,
+    /// Something is wrong that no threshold says.
+    pub at_least: Option<Status>,
 }
 
 /// One metric.
@@ -153,6 +195,18 @@ pub enum Judged {
         warning: Option<f64>,
         critical: Option<f64>,
     },
+    /// Below these, likewise.
+    Below {
+        warning: Option<f64>,
+        critical: Option<f64>,
+    },
+}
+
+impl Measured {
+    /// What was to be looked at is not there or does not work: critical, without a number.
+    fn failed(text: String) -> Self {
+        Self { text, at_least: Some(Status::Critical), ..Self::default() }
+    }
 }
 
 impl Number {

@@ -1,12 +1,12 @@
 //! The built-in checks: name, help, thresholds and reader of each. What else is said about them (`check --help`, the
 //! manual) is made from here.
 
-use super::{About, Builtin, Defaults, Read, disks, kernel, sensors, uptime};
+use super::{About, Builtin, Defaults, Read, Side, disks, kernel, net, sensors, uptime};
 
-const NONE: Defaults = Defaults { warning: None, critical: None, per_processor: false };
+const NONE: Defaults = Defaults { warning: None, critical: None, per_processor: false, side: Side::Above };
 
 const fn above(warning: f64, critical: f64) -> Defaults {
-    Defaults { warning: Some(warning), critical: Some(critical), per_processor: false }
+    Defaults { warning: Some(warning), critical: Some(critical), per_processor: false, side: Side::Above }
 }
 
 /// A metric that the thresholds of the check judge.
@@ -18,7 +18,7 @@ const fn shown(name: &'static str, unit: &'static str, about: &'static str) -> A
     About { name, unit, about, judged: false }
 }
 
-pub static ALL: [Builtin; 13] = [
+pub static ALL: [Builtin; 18] = [
     Builtin {
         name: "cpu",
         about: "Processor time in use",
@@ -69,7 +69,12 @@ pub static ALL: [Builtin; 13] = [
             shown("load5", "", "over 5 minutes"),
             shown("load15", "", "over 15 minutes"),
         ],
-        defaults: Defaults { warning: Some(2.0), critical: Some(4.0), per_processor: true },
+        defaults: Defaults {
+            warning: Some(2.0),
+            critical: Some(4.0),
+            per_processor: true,
+            side: Side::Above,
+        },
         read: Read::Host(kernel::load),
     },
     Builtin {
@@ -196,4 +201,9 @@ pub static ALL: [Builtin; 13] = [
         defaults: above(80.0, 90.0),
         read: Read::Host(kernel::conntrack),
     },
+    net::HTTP,
+    net::TCP,
+    net::DNS,
+    net::TLS,
+    net::PING,
 ];

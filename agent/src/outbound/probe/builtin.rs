@@ -41,7 +41,7 @@ impl Builtins {
     pub async fn read(&self, builtin: &'static Builtin, options: &Options) -> Result<Measured, String> {
         let read = match builtin.read {
             Read::Host(read) => read,
-            Read::Net(net) => match net {},
+            Read::Net(_) => return Err("it is read over the network".to_owned()),
         };
         let (measured, lacks_a_sample) = self.once(builtin.name, read, options).await?;
         if !lacks_a_sample {
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn this_host_can_be_read() {
         let builtins = Builtins::default();
-        for builtin in &ALL {
+        for builtin in ALL.iter().filter(|builtin| matches!(builtin.read, Read::Host(_))) {
             // Virtual machines have no sensors, and few hosts a firewall that tracks.
             let optional = ["temperature", "conntrack", "pressure", "diskio", "network"];
             match builtins.read(builtin, &Options::default()).await {

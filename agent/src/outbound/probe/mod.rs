@@ -3,6 +3,7 @@
 pub mod builtin;
 pub mod command;
 pub mod facts;
+pub mod net;
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use protocol::result::Usage;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{
-    builtin::judge,
+    builtin::{Read, judge},
     check::{Check, Work},
     output::{self, Finding},
 };
@@ -27,6 +28,7 @@ pub struct Ran {
 #[derive(Debug, Clone, Default)]
 pub struct Prober {
     builtins: builtin::Builtins,
+    network: net::Network,
 }
 
 impl Prober {
@@ -37,12 +39,18 @@ impl Prober {
         let finding = match &check.work {
             Work::Impossible(reason) => Finding::unknown(reason.clone()),
             Work::Builtin(builtin, options) => {
-                let reading = tokio::select! {
-                    reading = tokio::time::timeout(timeout, self.builtins.read(builtin, options)) => reading,
+                let reading = async {
+                    if let Read::Net(net) = builtin.read {
+                        return self.network.read(net, options, timeout).await;
+                    }
+                    let reading = tokio::time::timeout(timeout, self.builtins.read(builtin, options)).await;
+                    let timed_out = reading.is_err();
+                    (reading.unwrap_or(Err(too_slow)), timed_out)
+                };
+                let (reading, timed_out) = tokio::select! {
+                    reading = reading => reading,
                     () = cancel.cancelled() => return None,
                 };
-                let timed_out = reading.is_err();
-                let reading = reading.unwrap_or(Err(too_slow));
                 return Some(Ran { finding: judge(builtin, check, reading), timed_out, usage: None });
             }
             Work::Exec(_) => Finding::unknown("this agent cannot run programs without a shell yet"),
