@@ -54,7 +54,8 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     // The sender goes on until the checks have added their last result.
     let (stop, quiet) = (ctx.tasks.token(), CancellationToken::new());
     let concurrency = usize::from(settings.concurrency);
-    let checks = Checks::new(agent.clone(), clock, results.clone(), metrics.clone(), concurrency);
+    let checks = Checks::new(agent.clone(), clock, results.clone(), metrics.clone(), concurrency)
+        .remembering_in(folder.path().join("checks"));
     let no_more = quiet.clone().drop_guard();
     ctx.tasks.spawn("checks", async move {
         let _no_more = no_more;

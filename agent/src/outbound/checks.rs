@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -74,6 +75,12 @@ impl Checks {
             names: HashMap::new(),
             cancels: BTreeMap::new(),
         }
+    }
+
+    /// Built-in checks that remember do so in `folder`.
+    #[must_use]
+    pub fn remembering_in(self, folder: PathBuf) -> Self {
+        Self { prober: Prober::remembering_in(folder), ..self }
     }
 
     /// Run the checks of `plan` until `stop`; then end what is under way, without results.
@@ -187,7 +194,8 @@ impl Run {
             () = self.cancel.cancelled() => return,
         };
         let (at_ms, started) = (service_kit::now_ms(), Instant::now());
-        let Some(Ran { finding, timed_out, usage }) = self.prober.run(&self.check, &self.cancel).await else {
+        let Some(Ran { finding, timed_out, usage, keep }) = self.prober.run(&self.check, &self.cancel).await
+        else {
             return;
         };
         drop(permit);
@@ -218,5 +226,8 @@ impl Run {
             id: None,
         };
         self.results.add(self.clock.now(), result).await;
+        if let Some(keep) = keep {
+            keep.keep().await;
+        }
     }
 }

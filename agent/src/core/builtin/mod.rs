@@ -3,16 +3,29 @@
 //! [`table`] declares each of them once: name, help, thresholds and reader. A reader is pure: it asks a [`Host`] for
 //! texts, so that tests give it those of other machines.
 
+mod clock;
+mod containers;
+mod dbus;
 mod disks;
+mod examples;
+mod files;
+mod gpu;
 mod judge;
 mod kernel;
+mod log;
 pub mod net;
 mod options;
+mod pattern;
+mod processes;
 mod rates;
 mod sensors;
+mod services;
 mod table;
+mod updates;
 mod uptime;
 
+#[cfg(test)]
+mod host_tests;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +53,76 @@ pub trait Host {
 
     /// How full the file system at `folder` is; `None` for one without blocks, and for what cannot be asked.
     fn usage(&self, folder: &str) -> Option<Usage>;
+
+    /// What is known of a path, links followed; `None` when it cannot be reached.
+    fn meta(&self, path: &str) -> Option<Meta>;
+
+    /// At most `most` bytes of a regular file, from the byte `from` on, and which file it is.
+    ///
+    /// # Errors
+    /// Names the file and says why it cannot be read.
+    fn part(&self, path: &str, from: u64, most: u64) -> Result<Part, String>;
+
+    /// Seconds since 1970, by the clock of the host.
+    fn now(&self) -> u64;
+
+    /// Run a program, found on the usual paths, to its end. It gets `LC_ALL=C`, no input, and the time of the reading.
+    ///
+    /// # Errors
+    /// When it cannot be started or takes too long.
+    fn run(&self, program: &str, args: &[&str]) -> Result<Ran, String>;
+
+    /// Send `request` to a unix socket and read what comes until it is `complete` or the other side closes.
+    ///
+    /// # Errors
+    /// When it cannot be reached, takes too long or says too much.
+    fn socket(&self, path: &str, request: &[u8], complete: &dyn Fn(&[u8]) -> bool)
+    -> Result<Vec<u8>, String>;
+
+    /// What the last reading of this check said to [remember](Measured::remember).
+    fn recall(&self) -> Memory;
+}
+
+/// What is known of a path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Meta {
+    pub id: FileId,
+    pub bytes: u64,
+    /// Seconds since 1970.
+    pub modified: u64,
+    /// A regular file.
+    pub is_file: bool,
+}
+
+/// Which file it is, whatever its name is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FileId {
+    pub device: u64,
+    pub inode: u64,
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    pub id: FileId,
+    pub bytes: Vec<u8>,
+}
+
+/// What a program printed, and its exit code; none when a signal ended it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ran {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: Option<i32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Memory {
+    /// There is nowhere to keep anything.
+    None,
+    /// Nothing was kept yet.
+    Empty,
+    Kept(String),
 }
 
 /// How full a file system is: bytes, and places for files (0 of 0 where it does not count them).
@@ -109,6 +192,18 @@ impl Builtin {
         }
     }
 
+    /// Its reading depends on what the one before remembered.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        self.name == "log"
+    }
+
+    /// What one usually gives it besides, as lines of a document; may be empty.
+    #[must_use]
+    pub fn example(&self) -> &'static str {
+        examples::of(self.name)
+    }
+
     /// All names, for people.
     #[must_use]
     pub fn names() -> String {
@@ -170,6 +265,8 @@ pub struct Measured {
     pub processors: u32,
     /// Something is wrong that no threshold says.
     pub at_least: Option<Status>,
+    /// For the next reading of the same check, once the result of this one is safe.
+    pub remember: Option<String>,
 }
 
 /// One metric.

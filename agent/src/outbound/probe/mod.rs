@@ -3,11 +3,12 @@
 pub mod builtin;
 pub mod command;
 pub mod facts;
+mod host;
 pub mod net;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use protocol::result::Usage;
+use protocol::{CheckName, result::Usage};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{
@@ -22,6 +23,25 @@ pub struct Ran {
     pub finding: Finding,
     pub timed_out: bool,
     pub usage: Option<Usage>,
+    /// To be [kept](Keep::keep) once the result is safe.
+    pub keep: Option<Keep>,
+}
+
+/// What the next run of a built-in check has to know of this one.
+#[derive(Debug)]
+pub struct Keep {
+    builtins: builtin::Builtins,
+    check: CheckName,
+    text: String,
+}
+
+impl Keep {
+    /// A failure is logged; until the agent ends, it goes on from memory.
+    pub async fn keep(self) {
+        if let Err(error) = self.builtins.remember(&self.check, self.text).await {
+            tracing::warn!("{error}");
+        }
+    }
 }
 
 /// Runs checks. Cheap to clone.
@@ -32,6 +52,12 @@ pub struct Prober {
 }
 
 impl Prober {
+    /// Built-in checks that remember do so in `folder`.
+    #[must_use]
+    pub fn remembering_in(folder: PathBuf) -> Self {
+        Self { builtins: builtin::Builtins::remembering_in(folder), ..Self::default() }
+    }
+
     /// Run `check` once. `None` when it was cancelled; what it had started is gone then.
     pub async fn run(&self, check: &Check, cancel: &CancellationToken) -> Option<Ran> {
         let timeout = Duration::from_millis(check.timeout_ms);
@@ -43,27 +69,36 @@ impl Prober {
                     if let Read::Net(net) = builtin.read {
                         return self.network.read(net, options, timeout).await;
                     }
-                    let reading = tokio::time::timeout(timeout, self.builtins.read(builtin, options)).await;
+                    let reading = self.builtins.read(check, builtin, options);
+                    let reading = tokio::time::timeout(timeout, reading).await;
                     let timed_out = reading.is_err();
                     (reading.unwrap_or(Err(too_slow)), timed_out)
                 };
-                let (reading, timed_out) = tokio::select! {
+                let (mut reading, timed_out) = tokio::select! {
                     reading = reading => reading,
                     () = cancel.cancelled() => return None,
                 };
-                return Some(Ran { finding: judge(builtin, check, reading), timed_out, usage: None });
+                let remember = reading.as_mut().ok().and_then(|measured| measured.remember.take());
+                let (builtins, name) = (self.builtins.clone(), check.name.clone());
+                let keep = remember.map(|text| Keep { builtins, check: name, text });
+                return Some(Ran { finding: judge(builtin, check, reading), timed_out, usage: None, keep });
             }
             Work::Exec(_) => Finding::unknown("this agent cannot run programs without a shell yet"),
             Work::Command(command) => match command::run(command, timeout, cancel).await {
                 Ok(command::Outcome::Ended(printed)) => output::understand(check, &printed),
                 Ok(command::Outcome::TimedOut(said)) => {
                     let reason = if said.is_empty() { too_slow } else { format!("{too_slow}: {said}") };
-                    return Some(Ran { finding: Finding::unknown(reason), timed_out: true, usage: None });
+                    return Some(Ran {
+                        finding: Finding::unknown(reason),
+                        timed_out: true,
+                        usage: None,
+                        keep: None,
+                    });
                 }
                 Ok(command::Outcome::Cancelled) => return None,
                 Err(error) => Finding::unknown(format!("the command could not be started: {error}")),
             },
         };
-        Some(Ran { finding, timed_out: false, usage: None })
+        Some(Ran { finding, timed_out: false, usage: None, keep: None })
     }
 }

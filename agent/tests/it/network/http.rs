@@ -200,7 +200,7 @@ async fn a_server_that_does_not_prove_itself_gets_no_request() {
         assert_eq!(requests.load(Ordering::SeqCst), 1);
     }
 
-    let plain = answering(PAGE).await;
+    let plain = tcp(|mut stream| async move { say(&mut stream, PAGE.as_bytes()).await }).await;
     expect("http", with(plain.port()), Status::Critical, "no TLS with localhost").await;
     let clear = json!({"url": server.url("/")});
     expect("http", clear, Status::Critical, "http://127.0.0.1:").await;

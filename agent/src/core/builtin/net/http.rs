@@ -7,8 +7,8 @@ use regex_lite::Regex;
 use url::Url;
 
 use super::{
-    Family, Measured, Number, Options, Peer, Target, Trust, milliseconds, pattern, time,
-    tls::certificate_days, whole, wrong,
+    Family, Measured, Number, Options, Peer, Target, Trust, milliseconds, regex, time, tls::certificate_days,
+    whole, wrong,
 };
 use crate::core::builtin::{bytes, float};
 
@@ -85,8 +85,8 @@ impl Plan {
         Ok(Self {
             first: Request { url, method, headers, body, trusted: true },
             statuses,
-            matches: pattern(options, "match")?,
-            no_match: pattern(options, "no_match")?,
+            matches: regex(options, "match")?,
+            no_match: regex(options, "no_match")?,
             redirects: whole("redirects", options.number("redirects").unwrap_or(5.0), 0, 20)?,
             trust: Trust::read(options),
             auth_file: options.text("auth_file").map(str::to_owned),

@@ -15,14 +15,9 @@ pub mod tls;
 
 use std::time::Duration;
 
-use regex_lite::{Regex, RegexBuilder};
-
 pub(super) use table::{DNS, HTTP, PING, TCP, TLS};
 
-use super::{Judged, Measured, Number, Options};
-
-/// The largest pattern, in characters, and compiled, in bytes.
-const PATTERN: (usize, usize) = (4096, 256 * 1024);
+use super::{Judged, Measured, Number, Options, pattern::regex};
 
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,15 +182,6 @@ fn whole(option: &str, number: f64, least: u16, most: u16) -> Result<u16, String
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // just checked
     Ok(number as u16)
-}
-
-fn pattern(options: &Options, option: &str) -> Result<Option<Regex>, String> {
-    let Some(text) = options.text(option) else { return Ok(None) };
-    if text.len() > PATTERN.0 {
-        return Err(wrong(option, format!("longer than {} characters", PATTERN.0)));
-    }
-    let regex = RegexBuilder::new(text).size_limit(PATTERN.1).build();
-    regex.map(Some).map_err(|error| wrong(option, format!("not a regular expression: {error}")))
 }
 
 /// Milliseconds.

@@ -36,7 +36,7 @@ const VERIFY: Opt = usual(
 const CA_FILE: Opt =
     optional("ca_file", Kind::Text, "PEM file of the authorities to trust instead of the system's");
 const SERVER_NAME: Opt =
-    optional("server_name", Kind::Text, "name that the certificate must be for; the host when left out");
+    optional("server_name", Kind::Text, "name that the certificate must be for, if not the host");
 
 pub(in crate::core::builtin) const HTTP: Builtin = Builtin {
     name: "http",
@@ -46,7 +46,7 @@ pub(in crate::core::builtin) const HTTP: Builtin = Builtin {
            another server gets neither the credentials nor the headers and content of the check.",
     options: &[
         required("url", Kind::Text, "http:// or https://, without credentials"),
-        usual("method", Kind::Text, "GET", "in capitals"),
+        usual("method", Kind::Text, "GET", "of the request, in capitals"),
         usual("status", Kind::Texts, "200-399", "statuses that are fine, and ranges of them"),
         optional("match", Kind::Text, "regular expression that must be found in the content"),
         optional("no_match", Kind::Text, "regular expression that must not be found in the content"),
@@ -61,7 +61,7 @@ pub(in crate::core::builtin) const HTTP: Builtin = Builtin {
         optional(
             "auth_file",
             Kind::Text,
-            "file <name>.auth with user:password on its first line, for basic authentication",
+            "file NAME.auth with user:password on its first line, for basic authentication",
         ),
         VERIFY,
         CA_FILE,
@@ -95,7 +95,7 @@ pub(in crate::core::builtin) const TCP: Builtin = Builtin {
            what is sent, \\r, \\n, \\t, \\\\ and \\x41 stand for bytes. The first 64 KiB of the answer are looked at.",
     options: &[
         required("host", Kind::Text, "name or address"),
-        required("port", Kind::Number, ""),
+        required("port", Kind::Number, "from 1 to 65535"),
         optional("send", Kind::Text, "what to send first"),
         optional("expect", Kind::Text, "regular expression that must be found in the answer"),
         usual("tls", Kind::Flag, "false", "speak TLS"),
@@ -145,11 +145,11 @@ pub(in crate::core::builtin) const DNS: Builtin = Builtin {
 pub(in crate::core::builtin) const TLS: Builtin = Builtin {
     name: "tls",
     about: "A TLS server: when its certificate expires, and whether clients accept it",
-    more: "The port is 443, or that of the protocol given with starttls. The authorities of the system are read once \
+    more: "The authorities of the system are read once \
            an hour. A certificate that stands in ca_file itself is trusted too. Revocation is not looked up.",
     options: &[
         required("host", Kind::Text, "name or address"),
-        optional("port", Kind::Number, ""),
+        optional("port", Kind::Number, "443, or that of starttls, when left out"),
         SERVER_NAME,
         optional("starttls", Kind::Text, "begin with smtp, imap or pop3"),
         VERIFY,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use protocol::Status;
 use regex_lite::Regex;
 
-use super::{Measured, Options, Peer, Target, Trust, milliseconds, pattern, tame, time, wrong};
+use super::{Measured, Options, Peer, Target, Trust, milliseconds, regex, tame, time, wrong};
 
 /// Most of an answer that is looked at, in bytes.
 pub const ANSWER: usize = 64 * 1024;
@@ -36,7 +36,7 @@ impl Plan {
         let server_name = options.text("server_name").unwrap_or(&target.host).to_owned();
         let tls = options.flag("tls").then(|| (server_name, Trust::read(options)));
         let send = unescaped(options.text("send").unwrap_or_default())?;
-        Ok(Self { target, send, expect: pattern(options, "expect")?, tls })
+        Ok(Self { target, send, expect: regex(options, "expect")?, tls })
     }
 
     #[must_use]

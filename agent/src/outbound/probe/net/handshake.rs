@@ -122,7 +122,10 @@ fn describe(error: &Error, name: &ServerName<'_>) -> String {
             Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => {
                 "its certificate is not valid yet".to_owned()
             }
-            Wrong::UnknownIssuer => "its certificate is from an authority that is not trusted".to_owned(),
+            // A signature is bad where another authority bears the name of one that is trusted.
+            Wrong::UnknownIssuer | Wrong::BadSignature => {
+                "its certificate is from an authority that is not trusted".to_owned()
+            }
             Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
                 format!("its certificate is not for {}", name.to_str())
             }
