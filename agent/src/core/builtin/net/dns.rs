@@ -1,9 +1,7 @@
 //! `dns`: one question to one server (RFC 1035), and what its answer means.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
-};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use protocol::Status;
 
@@ -234,7 +232,7 @@ fn shown(records: &[String]) -> String {
 
 /// An address, with or without a port.
 fn server(text: &str) -> Result<(IpAddr, u16), String> {
-    let with_port = text.parse::<std::net::SocketAddr>().map(|address| (address.ip(), address.port()));
+    let with_port = text.parse::<core::net::SocketAddr>().map(|address| (address.ip(), address.port()));
     let alone = text.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| (address, 53));
     with_port.or(alone).map_err(|_| wrong("server", "not an IP address, with or without a port"))
 }

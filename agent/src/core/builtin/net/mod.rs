@@ -122,7 +122,7 @@ impl Family {
     }
 
     #[must_use]
-    pub fn has(self, address: std::net::IpAddr) -> bool {
+    pub fn has(self, address: core::net::IpAddr) -> bool {
         match self {
             Self::Any => true,
             Self::V4 => address.is_ipv4(),

@@ -1,6 +1,7 @@
 //! `ping`: echo requests, as bytes and as numbers.
 
-use std::{net::IpAddr, time::Duration};
+use core::net::IpAddr;
+use std::time::Duration;
 
 use super::{Family, Judged, Measured, Number, Options, host, ms, whole};
 use crate::core::builtin::percent;
