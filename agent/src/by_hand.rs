@@ -80,6 +80,7 @@ fn find(builtin: &'static Builtin, with: Options, given: &ArgMatches) -> anyhow:
         work: Work::Builtin(builtin, with),
         run: RunSettings::default(),
         every_ms: 0,
+        at: None,
         timeout_ms: protocol::duration::millis(timeout),
         output: Output::default(),
         unit: None,

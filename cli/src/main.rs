@@ -1,6 +1,7 @@
 //! `dogwatch`: the whole pipeline as one command (`up`), and the commands that ask a running one over HTTP.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use.
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use,
+//! and for `plan` changes that are pending.
 //!
 //! Start reading at `args.rs` (what there is), then `up/mod.rs` or `client/mod.rs`.
 
@@ -13,6 +14,7 @@ mod up;
 use std::{io, process::ExitCode};
 
 use args::{Args, Command};
+use client::Done;
 use service_kit::settings;
 
 /// Wrong use: exit code 2.
@@ -25,12 +27,13 @@ fn main() -> ExitCode {
     // Only a second call could fail.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let done = match args.command {
-        Command::Up(args) => up::run(args),
-        Command::InitBroker(args) => broker_setup::init(&args),
+        Command::Up(args) => up::run(args).map(|()| Done::All),
+        Command::InitBroker(args) => broker_setup::init(&args).map(|()| Done::All),
         Command::Client(command) => client::run(command),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Done::All) => ExitCode::SUCCESS,
+        Ok(Done::Pending) => ExitCode::from(2),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(&format!("dogwatch: {}", service_kit::report(error.as_ref())));

@@ -35,6 +35,14 @@ pub fn parse(text: &str) -> Result<u64, NotASize> {
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
 }
 
+/// The largest unit of 1024 that loses nothing.
+#[must_use]
+pub fn format(bytes: u64) -> String {
+    let unit = UNITS.iter().rev().filter(|(unit, _)| unit.ends_with("iB"));
+    let whole = unit.into_iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
+    whole.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes / factor))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +59,9 @@ mod tests {
             ("1TB", 1_000_000_000_000),
         ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+        for (bytes, text) in [(0, "0"), (17, "17"), (1 << 20, "1MiB"), (1536, "1536"), (3 << 30, "3GiB")] {
+            assert_eq!((format(bytes).as_str(), parse(text)), (text, Ok(bytes)));
         }
         for bad in ["", "KiB", "-1", "1.5MiB", "1 KB", "99999999999999999999", "99999999999TiB", "1e3"] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -19,12 +19,16 @@ subjects! {
     CONFIG_LOG = "config.log";
 
     ADMIN_APPLY = "admin.apply";
+    ADMIN_DIFF = "admin.diff";
     ADMIN_DOCUMENTS = "admin.documents";
+    ADMIN_EXPLAIN = "admin.explain";
+    ADMIN_HISTORY = "admin.history";
     ADMIN_HOSTS = "admin.hosts";
     ADMIN_KEY_CREATE = "admin.key.create";
     ADMIN_KEY_LIST = "admin.key.list";
     ADMIN_KEY_REVOKE = "admin.key.revoke";
     ADMIN_KEY_VERIFY = "admin.key.verify";
+    ADMIN_ROLLBACK = "admin.rollback";
 
     /// Stream RESULTS.
     RESULT_ALL = "result.*.*";

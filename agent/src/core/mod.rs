@@ -7,3 +7,4 @@ pub mod facts;
 pub mod output;
 pub mod perfdata;
 pub mod schedule;
+pub mod timetable;

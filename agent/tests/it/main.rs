@@ -6,4 +6,5 @@ mod commands;
 mod configuration;
 mod delivery;
 mod network;
+mod plugins;
 mod rig;

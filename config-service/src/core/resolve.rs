@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use documents::{EvalError, HostExpression, HostView};
 use protocol::{
     CheckName,
+    admin::{Explanation, Verdict},
     config::CheckSpec,
     document::{Check, Variant},
     duration::millis,
@@ -92,6 +93,38 @@ impl CompiledCheck {
             None => "no variant fits".to_owned(),
         }))
     }
+}
+
+/// Why a host runs `check` as it does, or why not: each expression that was asked, and what it said.
+pub(crate) fn explain(check: &Check, host: &HostView<'_>) -> Explanation {
+    let verdict = |expression: Option<&String>| {
+        let asked = expression.map(|text| {
+            let compiled = HostExpression::compile(text).map_err(|error| error.to_string())?;
+            compiled.matches(host).map_err(|error| error.to_string())
+        });
+        let (holds, error) = match asked {
+            None => (Some(true), None),
+            Some(Ok(holds)) => (Some(holds), None),
+            Some(Err(reason)) => (None, Some(reason)),
+        };
+        Verdict { expression: expression.cloned(), holds, error }
+    };
+    let hosts = verdict(check.hosts.as_ref());
+    let mut decided = hosts.holds != Some(true);
+    let variants = check.variants.iter().map(|variant| {
+        if decided {
+            return Verdict { expression: variant.when.clone(), holds: None, error: None };
+        }
+        let verdict = verdict(variant.when.as_ref());
+        decided = verdict.holds == Some(true);
+        verdict
+    });
+    let variants = variants.collect();
+    let runs = match CompiledCheck::new(check).outcome(host) {
+        Some(Outcome::Runs(way)) => Some(way.spec.clone()),
+        Some(Outcome::Unfit(_)) | None => None,
+    };
+    Explanation { agent: host.agent.clone(), check: check.name.clone(), hosts, variants, runs }
 }
 
 impl Way {

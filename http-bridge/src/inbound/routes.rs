@@ -65,6 +65,11 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
     let routes = agent_routes()
         .route("/", get(|| async { ABOUT }))
         .route("/api/v1/apply", post(operator_api::apply).layer(DefaultBodyLimit::max(APPLY_BODY)))
+        .route("/api/v1/rollback", post(operator_api::rollback))
+        .route("/api/v1/history", get(operator_api::history))
+        .route("/api/v1/diff", get(operator_api::diff))
+        .route("/api/v1/explain", get(operator_api::explain))
+        .route("/api/v1/documents", get(operator_api::documents))
         .route("/api/v1/hosts", get(operator_api::hosts))
         .route("/api/v1/checks", get(operator_api::checks))
         .route("/api/v1/results", get(operator_api::results))
@@ -83,8 +88,8 @@ pub(crate) fn submissions(app: &Arc<App>, ctx: &Context) -> Router {
 const ABOUT: &str = "dogwatch\n\n\
     GET  /api/agent/config   what a host is to check (key of role agent)\n\
     POST /api/submit         what it found\n\
-    GET  /api/v1/hosts, checks, results, alerts, loss   (key of role viewer)\n\
-    POST /api/v1/apply       documents (key of role editor)\n\
+    GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain   (key of role viewer)\n\
+    POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
     /api/v1/keys             (key of role admin)\n\
     GET  /livez, /readyz, /metrics\n\n\
     Send the key in the header X-API-Key.\n";

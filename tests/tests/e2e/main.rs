@@ -1,5 +1,6 @@
 //! The whole of dogwatch, as its users meet it: real programs, a real broker, free ports, no fixed waits.
 
+mod changes;
 mod failures;
 mod first_session;
 mod outages;

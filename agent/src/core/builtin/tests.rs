@@ -120,6 +120,7 @@ fn check(builtin: &'static Builtin, options: &Options, warning: Option<&str>) ->
         work: Work::Builtin(builtin, options.clone()),
         run: RunSettings::default(),
         every_ms: 1_000,
+        at: None,
         timeout_ms: 1_000,
         output: Output::default(),
         unit: None,
