@@ -204,6 +204,7 @@ mod tests {
             work: Work::Builtin(builtin, options.clone()),
             run: RunSettings::default(),
             every_ms: 1_000,
+            at: None,
             timeout_ms: 60_000,
             output: Output::default(),
             unit: None,
