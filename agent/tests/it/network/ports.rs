@@ -77,6 +77,19 @@ async fn what_a_port_says_is_held_against_what_is_expected() {
         expect("tcp", with("(?s)^220 .*example ready.*hello"), Status::Ok, "says what is expected").await;
     assert!(metric(&ran, "response").is_some());
 
+    // A little that comes long after much, from a server that then waits.
+    let slow = tcp(|mut stream| async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(200));
+        for piece in ["x".repeat(1000).as_str(), "\n", "ready\n"] {
+            tick.tick().await;
+            say(&mut stream, piece.as_bytes()).await;
+        }
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let with = json!({"host": "127.0.0.1", "port": slow.port(), "expect": "ready"});
+    expect("tcp", with, Status::Ok, "says what is expected").await;
+
     let closing = tcp(|mut stream| async move { say(&mut stream, b"go \x1b[31maway\r\n").await }).await;
     let with = json!({"host": "127.0.0.1", "port": closing.port(), "expect": "welcome"});
     expect("tcp", with, Status::Critical, "but \"go  [31maway\"").await;
