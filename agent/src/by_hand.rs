@@ -87,7 +87,7 @@ fn find(builtin: &'static Builtin, with: Options, given: &ArgMatches) -> anyhow:
         warning: threshold("warning"),
         critical: threshold("critical"),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let state = if builtin.remembers() { given.get_one::<PathBuf>(STATE).cloned() } else { None };
     let prober = state.map_or_else(Prober::default, Prober::remembering_in);
     let ran = runtime.block_on(async {
@@ -235,7 +235,9 @@ pub fn document(builtin: &Builtin) -> String {
 #[must_use]
 pub fn defaults(defaults: &Defaults) -> String {
     let each = if defaults.per_processor { " for each processor" } else { "" };
-    let one = |name: &str, bound: Option<f64>| bound.map(|bound| format!("{name} \"> {bound}\"{each}"));
+    let one = |name: &str, bound: Option<f64>| {
+        bound.map(|bound| format!("{name} \"{}\"{each}", defaults.side.beyond(bound)))
+    };
     let both = [one("warning", defaults.warning), one("critical", defaults.critical)];
     let both: Vec<String> = both.into_iter().flatten().collect();
     if both.is_empty() { "none".to_owned() } else { both.join(", ") }

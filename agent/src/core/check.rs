@@ -210,7 +210,7 @@ impl From<protocol::work::Work> for Work {
                 }
             }
             protocol::work::Work { builtin: Some(name), with, .. } => match Builtin::named(&name) {
-                Some(builtin) => match Options::read(builtin.options, &with) {
+                Some(builtin) => match builtin.options(&with) {
                     Ok(options) => Self::Builtin(builtin, options),
                     Err(reason) => Self::Impossible(format!("built-in {name}: {reason}")),
                 },

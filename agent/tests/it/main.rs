@@ -7,6 +7,7 @@ mod configuration;
 mod delivery;
 mod guard;
 mod hostile;
+mod network;
 mod plugins;
 mod rig;
 mod run_settings;

@@ -18,6 +18,15 @@ pub(super) fn of(name: &str) -> &'static str {
         "updates" => "timeout: 2m\nwith:\n  judge: security\ncritical: \"> 0\"\n",
         "containers" => "with:\n  names: [web, db-*]\n",
         "gpu" => "with:\n  devices: [gpu0]\nwarning: \"> 80\"\n",
+        "http" => {
+            "with:\n  url: https://shop.example.com/health\n  match: '\"status\": ?\"up\"'\n  auth_file: /etc/dogwatch/shop.auth\nwarning: \"> 800\"\ncritical: \"> 5000\"\n"
+        }
+        "tcp" => "with:\n  host: cache.example.com\n  port: 6379\n  send: PING\\r\\n\n  expect: ^[+]PONG\n",
+        "dns" => {
+            "with:\n  name: example.com\n  type: MX\n  server: 192.0.2.53\n  expect: [mail.example.com]\n"
+        }
+        "tls" => "with:\n  host: mail.example.com\n  starttls: smtp\nwarning: \"< 30\"\ncritical: \"< 10\"\n",
+        "ping" => "with:\n  host: router.example.com\n  count: 10\n  rtt_warning: 50\n",
         _ => "",
     }
 }

@@ -346,7 +346,8 @@ impl Log {
         let builtin = super::Builtin::named("log").unwrap();
         let given = options.as_object().unwrap().clone().into_iter().collect();
         let options = super::Options::read(builtin.options, &given).unwrap();
-        let measured = (builtin.read)(&self.host, &options, &mut super::Rates::new(1, None)).unwrap();
+        let super::Read::Host(read) = builtin.read else { panic!("it is read over the network") };
+        let measured = read(&self.host, &options, &mut super::Rates::new(1, None)).unwrap();
         let number = |name: &str| measured.numbers.iter().find(|number| number.name == name).unwrap().value;
         let found = (number("matches"), number("lines"), measured.text.clone());
         self.host.2.memory = Some(Memory::Kept(measured.remember.unwrap()));

@@ -13,6 +13,7 @@ mod gpu;
 mod judge;
 mod kernel;
 mod log;
+pub mod net;
 mod options;
 mod pattern;
 mod processes;
@@ -30,9 +31,14 @@ mod tests;
 
 pub use judge::judge;
 pub use kernel::memory_total;
+pub use net::Net;
 pub use options::{Kind, Opt, Options};
 pub use rates::{History, Rates, Sample};
 pub use table::ALL;
+
+use std::collections::BTreeMap;
+
+use protocol::Status;
 
 /// Most names of one folder that are looked at.
 pub const NAMES: usize = 100_000;
@@ -144,8 +150,18 @@ pub struct Builtin {
     pub metrics: &'static [About],
     /// In force where a check gives no threshold at all.
     pub defaults: Defaults,
-    /// Takes the counters that it needs at the time of the reading before from [`Rates`].
-    pub read: fn(&dyn Host, &Options, &mut Rates<'_>) -> Result<Measured, String>,
+    pub read: Read,
+}
+
+/// A reader of this host. Takes the counters that it needs at the time of the reading before from [`Rates`].
+pub type ReadHost = fn(&dyn Host, &Options, &mut Rates<'_>) -> Result<Measured, String>;
+
+/// How a built-in is read.
+#[derive(Debug, Clone, Copy)]
+pub enum Read {
+    Host(ReadHost),
+    /// Over the network.
+    Net(Net),
 }
 
 impl PartialEq for Builtin {
@@ -160,6 +176,23 @@ impl Builtin {
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         ALL.iter().find(|builtin| builtin.name == name)
+    }
+
+    /// # Errors
+    /// Names the option that is unknown, missing or unusable.
+    pub fn options(&self, with: &BTreeMap<String, serde_json::Value>) -> Result<Options, String> {
+        let options = Options::read(self.options, with)?;
+        self.accepts(&options)?;
+        Ok(options)
+    }
+
+    /// # Errors
+    /// Names the option with which it can never work.
+    pub fn accepts(&self, options: &Options) -> Result<(), String> {
+        match self.read {
+            Read::Host(_) => Ok(()),
+            Read::Net(net) => net.plan(options).map(drop),
+        }
     }
 
     /// Its reading depends on what the one before remembered.
@@ -197,13 +230,32 @@ pub struct About {
     pub judged: bool,
 }
 
-/// Highest values that are fine.
+/// Values beyond which it is not fine any more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
     pub warning: Option<f64>,
     pub critical: Option<f64>,
     /// They count for each processor.
     pub per_processor: bool,
+    pub side: Side,
+}
+
+/// On which side of a bound lies what is not fine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Above,
+    Below,
+}
+
+impl Side {
+    /// The comparison that alerts there, as in a document.
+    #[must_use]
+    pub fn beyond(self, bound: f64) -> String {
+        match self {
+            Self::Above => format!("> {bound}"),
+            Self::Below => format!("< {bound}"),
+        }
+    }
 }
 
 /// What a reader found.
@@ -214,6 +266,8 @@ pub struct Measured {
     pub text: String,
     /// For default thresholds that count for each processor.
     pub processors: u32,
+    /// Something is wrong that no threshold says.
+    pub at_least: Option<Status>,
     /// For the next reading of the same check, once the result of this one is safe.
     pub remember: Option<String>,
 }
@@ -241,6 +295,18 @@ pub enum Judged {
         warning: Option<f64>,
         critical: Option<f64>,
     },
+    /// Below these, likewise.
+    Below {
+        warning: Option<f64>,
+        critical: Option<f64>,
+    },
+}
+
+impl Measured {
+    /// What was to be looked at is not there or does not work: critical, without a number.
+    fn failed(text: String) -> Self {
+        Self { text, at_least: Some(Status::Critical), ..Self::default() }
+    }
 }
 
 impl Number {

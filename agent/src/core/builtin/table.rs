@@ -2,22 +2,22 @@
 //! manual) is made from here.
 
 use super::{
-    About, Builtin, Defaults, Kind, Opt, clock, containers, disks, files, gpu, kernel, log, processes,
-    sensors, services, updates, uptime,
+    About, Builtin, Defaults, Kind, Opt, Read, Side, clock, containers, disks, files, gpu, kernel, log, net,
+    processes, sensors, services, updates, uptime,
 };
 
-const NONE: Defaults = Defaults { warning: None, critical: None, per_processor: false };
+const NONE: Defaults = Defaults { warning: None, critical: None, per_processor: false, side: Side::Above };
 
 const fn above(warning: f64, critical: f64) -> Defaults {
-    Defaults { warning: Some(warning), critical: Some(critical), per_processor: false }
+    Defaults { warning: Some(warning), critical: Some(critical), per_processor: false, side: Side::Above }
 }
 
 const fn above_warning(warning: f64) -> Defaults {
-    Defaults { warning: Some(warning), critical: None, per_processor: false }
+    Defaults { warning: Some(warning), critical: None, per_processor: false, side: Side::Above }
 }
 
 const fn above_critical(critical: f64) -> Defaults {
-    Defaults { warning: None, critical: Some(critical), per_processor: false }
+    Defaults { warning: None, critical: Some(critical), per_processor: false, side: Side::Above }
 }
 
 /// A metric that the thresholds of the check judge.
@@ -42,7 +42,7 @@ const fn default(name: &'static str, kind: Kind, default: &'static str, about: &
     Opt { name, kind, default: Some(default), required: false, about }
 }
 
-pub static ALL: [Builtin; 21] = [
+pub static ALL: [Builtin; 26] = [
     Builtin {
         name: "cpu",
         about: "Processor time in use",
@@ -56,7 +56,7 @@ pub static ALL: [Builtin; 21] = [
             shown("steal", "%", "taken by the hypervisor for other guests"),
         ],
         defaults: above(90.0, 97.0),
-        read: kernel::cpu,
+        read: Read::Host(kernel::cpu),
     },
     Builtin {
         name: "memory",
@@ -68,7 +68,7 @@ pub static ALL: [Builtin; 21] = [
             shown("available", "B", "what programs can still get, as the kernel estimates it"),
         ],
         defaults: above(90.0, 95.0),
-        read: kernel::memory,
+        read: Read::Host(kernel::memory),
     },
     Builtin {
         name: "swap",
@@ -81,7 +81,7 @@ pub static ALL: [Builtin; 21] = [
             shown("swap_out", "pages/s", "written to swap"),
         ],
         defaults: above(80.0, 95.0),
-        read: kernel::swap,
+        read: Read::Host(kernel::swap),
     },
     Builtin {
         name: "load",
@@ -93,8 +93,13 @@ pub static ALL: [Builtin; 21] = [
             shown("load5", "", "over 5 minutes"),
             shown("load15", "", "over 15 minutes"),
         ],
-        defaults: Defaults { warning: Some(2.0), critical: Some(4.0), per_processor: true },
-        read: kernel::load,
+        defaults: Defaults {
+            warning: Some(2.0),
+            critical: Some(4.0),
+            per_processor: true,
+            side: Side::Above,
+        },
+        read: Read::Host(kernel::load),
     },
     Builtin {
         name: "disk",
@@ -125,7 +130,7 @@ pub static ALL: [Builtin; 21] = [
             shown("missing", "", "of the option mounts, those where nothing is mounted; above 0 is critical"),
         ],
         defaults: above(80.0, 90.0),
-        read: disks::disk,
+        read: Read::Host(disks::disk),
     },
     Builtin {
         name: "diskio",
@@ -143,7 +148,7 @@ pub static ALL: [Builtin; 21] = [
             shown("<disk>_wait", "ms", "mean time of a request, queue included"),
         ],
         defaults: NONE,
-        read: disks::diskio,
+        read: Read::Host(disks::diskio),
     },
     Builtin {
         name: "network",
@@ -160,7 +165,7 @@ pub static ALL: [Builtin; 21] = [
             shown("<interface>_drops", "/s", "packets dropped, received or to be sent"),
         ],
         defaults: above(1.0, 10.0),
-        read: kernel::network,
+        read: Read::Host(kernel::network),
     },
     Builtin {
         name: "processes",
@@ -188,7 +193,7 @@ pub static ALL: [Builtin; 21] = [
             shown("cpu", "%", "of one processor, with options only"),
         ],
         defaults: NONE,
-        read: processes::processes,
+        read: Read::Host(processes::processes),
     },
     Builtin {
         name: "pressure",
@@ -203,7 +208,7 @@ pub static ALL: [Builtin; 21] = [
             shown("cpu_some", "%", "something waited for a processor"),
         ],
         defaults: above(20.0, 50.0),
-        read: kernel::pressure,
+        read: Read::Host(kernel::pressure),
     },
     Builtin {
         name: "temperature",
@@ -220,7 +225,7 @@ pub static ALL: [Builtin; 21] = [
         ],
         metrics: &[judged("<sensor>", "°C", "its maximum is what the chip itself calls critical")],
         defaults: above(85.0, 95.0),
-        read: sensors::temperature,
+        read: Read::Host(sensors::temperature),
     },
     Builtin {
         name: "uptime",
@@ -233,7 +238,7 @@ pub static ALL: [Builtin; 21] = [
             shown("reboot_needed", "", "1 when a reboot is needed, which is a warning"),
         ],
         defaults: NONE,
-        read: uptime::uptime,
+        read: Read::Host(uptime::uptime),
     },
     Builtin {
         name: "open_files",
@@ -245,7 +250,7 @@ pub static ALL: [Builtin; 21] = [
             shown("open", "", "open files; its maximum is the limit"),
         ],
         defaults: above(80.0, 90.0),
-        read: kernel::open_files,
+        read: Read::Host(kernel::open_files),
     },
     Builtin {
         name: "conntrack",
@@ -257,7 +262,7 @@ pub static ALL: [Builtin; 21] = [
             shown("connections", "", "tracked connections; its maximum is the limit"),
         ],
         defaults: above(80.0, 90.0),
-        read: kernel::conntrack,
+        read: Read::Host(kernel::conntrack),
     },
     Builtin {
         name: "systemd",
@@ -278,7 +283,7 @@ pub static ALL: [Builtin; 21] = [
             shown("inactive", "", "of the option units, those that are not active; above 0 is critical"),
         ],
         defaults: above_warning(0.0),
-        read: services::systemd,
+        read: Read::Host(services::systemd),
     },
     Builtin {
         name: "service",
@@ -291,7 +296,7 @@ pub static ALL: [Builtin; 21] = [
             shown("<service> up", "", "1 when it is up"),
         ],
         defaults: above_critical(0.0),
-        read: services::service,
+        read: Read::Host(services::service),
     },
     Builtin {
         name: "time",
@@ -306,7 +311,7 @@ pub static ALL: [Builtin; 21] = [
             shown("age", "s", "time since the clock was compared"),
         ],
         defaults: above(100.0, 1_000.0),
-        read: clock::time,
+        read: Read::Host(clock::time),
     },
     Builtin {
         name: "file",
@@ -331,7 +336,7 @@ pub static ALL: [Builtin; 21] = [
             shown("missing", "", "paths that stand for no file; above 0 is critical"),
         ],
         defaults: NONE,
-        read: files::file,
+        read: Read::Host(files::file),
     },
     Builtin {
         name: "log",
@@ -353,7 +358,7 @@ pub static ALL: [Builtin; 21] = [
             shown("skipped", "B", "not looked at, since it was too much; above 0 is a warning"),
         ],
         defaults: above_warning(0.0),
-        read: log::log,
+        read: Read::Host(log::log),
     },
     Builtin {
         name: "updates",
@@ -376,7 +381,7 @@ pub static ALL: [Builtin; 21] = [
             shown("index_age", "s", "since the index was refreshed, where it is known"),
         ],
         defaults: above_warning(0.0),
-        read: updates::updates,
+        read: Read::Host(updates::updates),
     },
     Builtin {
         name: "containers",
@@ -405,7 +410,7 @@ pub static ALL: [Builtin; 21] = [
             shown("missing", "", "of the option names, those that do not run; above 0 is critical"),
         ],
         defaults: above_critical(0.0),
-        read: containers::containers,
+        read: Read::Host(containers::containers),
     },
     Builtin {
         name: "gpu",
@@ -422,6 +427,11 @@ pub static ALL: [Builtin; 21] = [
             shown("<gpu>_power", "W", "that it draws"),
         ],
         defaults: above(85.0, 95.0),
-        read: gpu::gpu,
+        read: Read::Host(gpu::gpu),
     },
+    net::HTTP,
+    net::TCP,
+    net::DNS,
+    net::TLS,
+    net::PING,
 ];

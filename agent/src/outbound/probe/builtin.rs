@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::host::ThisHost;
 use crate::core::{
-    builtin::{Builtin, History, Measured, Memory, Options, Rates},
+    builtin::{Builtin, History, Measured, Memory, Options, Rates, Read},
     check::Check,
 };
 
@@ -111,6 +111,10 @@ impl Builtins {
         options: &Options,
         until: Instant,
     ) -> Result<(Measured, bool), String> {
+        let read = match builtin.read {
+            Read::Host(read) => read,
+            Read::Net(_) => return Err("it is read over the network".to_owned()),
+        };
         let failed = |error: &dyn std::fmt::Display| format!("the reading failed: {error}");
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|error| failed(&error))?;
         let busy = self.begin(check, builtin, options)?;
@@ -122,7 +126,7 @@ impl Builtins {
             let host = ThisHost { memory: this.recall(&check, builtin), until };
             // Not under the lock: a reading may hang.
             let mut rates = Rates::new(now, before.as_deref());
-            let measured = (builtin.read)(&host, &options, &mut rates)?;
+            let measured = read(&host, &options, &mut rates)?;
             let lacks_a_sample = rates.lack_a_sample();
             let sample = rates.into_sample();
             if let (Some(sample), Some(known)) = (sample, this.known().get_mut(&check)) {

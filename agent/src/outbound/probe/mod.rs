@@ -4,6 +4,7 @@ pub mod builtin;
 pub mod command;
 pub mod facts;
 mod host;
+pub mod net;
 pub mod own_facts;
 
 use std::{path::PathBuf, time::Duration};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::command::{Commands, Outcome, What};
 use crate::core::{
-    builtin::judge,
+    builtin::{Read, judge},
     check::{Check, Work},
     output::{self, Finding},
 };
@@ -50,6 +51,7 @@ impl Keep {
 pub struct Prober {
     builtins: builtin::Builtins,
     commands: Commands,
+    network: net::Network,
 }
 
 fn too_slow(timeout: Duration) -> String {
@@ -75,12 +77,19 @@ impl Prober {
         let finding = match &check.work {
             Work::Impossible(reason) => Finding::unknown(reason.clone()),
             Work::Builtin(builtin, options) => {
-                let reading = tokio::select! {
-                    reading = tokio::time::timeout(timeout, self.builtins.read(check, builtin, options)) => reading,
+                let reading = async {
+                    if let Read::Net(net) = builtin.read {
+                        return self.network.read(net, options, timeout).await;
+                    }
+                    let reading = self.builtins.read(check, builtin, options);
+                    let reading = tokio::time::timeout(timeout, reading).await;
+                    let timed_out = reading.is_err();
+                    (reading.unwrap_or_else(|_| Err(too_slow(timeout))), timed_out)
+                };
+                let (mut reading, timed_out) = tokio::select! {
+                    reading = reading => reading,
                     () = cancel.cancelled() => return None,
                 };
-                let timed_out = reading.is_err();
-                let mut reading = reading.unwrap_or_else(|_| Err(too_slow(timeout)));
                 let remember = reading.as_mut().ok().and_then(|measured| measured.remember.take());
                 let (builtins, name) = (self.builtins.clone(), check.name.clone());
                 let keep = remember.map(|text| Keep { builtins, check: name, text });
