@@ -169,7 +169,7 @@ impl Checks {
             check,
             cancel: cancel.clone(),
             permits: Arc::clone(&self.permits),
-            prober: self.prober.clone(),
+            prober: self.prober.watched(live.clone()),
             results: self.results.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock,

@@ -6,3 +6,4 @@ mod commands;
 mod configuration;
 mod delivery;
 mod rig;
+mod run;

@@ -35,6 +35,10 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<()> {
                 shown.output(stream, &text)?;
             }
             RunEvent::Ended { result, dropped } => {
+                if !shown.something && args.common.output == Format::Table && !result.output.is_empty() {
+                    // A built-in prints nothing on its way.
+                    shown.output(OutputStream::Stdout, &format!("{}\n", result.output.trim_end()))?;
+                }
                 shown.end()?;
                 if dropped > 0 {
                     output::note(&format!("dogwatch: {dropped} bytes of output were too many to be shown"));
@@ -60,8 +64,10 @@ fn summary(result: &CheckResult) -> String {
         _ => String::new(),
     };
     let took = duration::format(std::time::Duration::from_millis(result.duration_ms));
+    let why = result.output.lines().next().filter(|_| result.status == Status::Unknown);
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     let text = format!(
-        "{} {}: {} after {took}{}{ended}",
+        "{} {}: {} after {took}{}{ended}{why}",
         result.agent,
         result.check,
         result.status,
@@ -76,11 +82,13 @@ struct Shown {
     /// For a person's terminal, which what a host sends must not control.
     plain: bool,
     mid_line: bool,
+    something: bool,
 }
 
 impl Shown {
     fn output(&mut self, stream: OutputStream, text: &str) -> io::Result<()> {
         let text = clean(text, self.plain);
+        self.something = true;
         self.mid_line = !text.ends_with('\n');
         match stream {
             OutputStream::Stdout => {
