@@ -126,7 +126,10 @@ async fn g10_what_cannot_run_is_refused_with_the_reason_and_gigabytes_are_bounde
     let client = server.client().await;
 
     let (code, reason) = ask_for(&client, &request("nothing", None)).await.refused().await;
-    assert_eq!((code, reason.as_str()), (ErrorCode::NotFound, "web-01 has no check nothing: see `dogwatch hosts`"));
+    assert_eq!(
+        (code, reason.as_str()),
+        (ErrorCode::NotFound, "web-01 has no check nothing: see `dogwatch hosts`")
+    );
     for bad in [b"{".to_vec(), br#"{"v":2,"check":"much","by":"x"}"#.to_vec(), vec![b'['; 100_000]] {
         assert_eq!(ask(&client, bad).await.refused().await.0, ErrorCode::Invalid);
     }

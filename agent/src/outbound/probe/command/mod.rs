@@ -146,8 +146,9 @@ impl Commands {
         }
         text.extend(run.stdin.as_deref().unwrap_or_default().as_bytes());
         let most = usize::try_from(limits.output_bytes.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        let pipes = Pipes::take(&mut process.child, text, most.min(protocol::limits::OUTPUT), self.live.as_ref())
-            .map_err(|error| format!("its output cannot be read: {error}"))?;
+        let pipes =
+            Pipes::take(&mut process.child, text, most.min(protocol::limits::OUTPUT), self.live.as_ref())
+                .map_err(|error| format!("its output cannot be read: {error}"))?;
         Ok(Started { process, pipes, cgroup })
     }
 }
