@@ -55,7 +55,11 @@ const RULES: &[Rule] = &[
         never: &["sled", "fjall", "axum"],
     },
     Rule { name: "testkit", may_use: &["protocol"], never: &["sled", "fjall"] },
-    Rule { name: "bench", may_use: &["protocol", "service-kit", "ingest", "testkit"], never: &["sled"] },
+    Rule {
+        name: "bench",
+        may_use: &["protocol", "service-kit", "agent", "ingest", "testkit"],
+        never: &["sled"],
+    },
     Rule { name: "xtask", may_use: &[], never: &["tokio"] },
 ];
 

@@ -7,7 +7,7 @@ use std::sync::{
 
 use futures_util::StreamExt;
 use protocol::{
-    AgentId, ErrorCode,
+    AgentId, ErrorCode, ErrorReply,
     admin::{HostList, HostQuery, Role},
     run::{OutputStream, RunEvent, RunReply, RunRequest},
     subject,
@@ -98,13 +98,10 @@ async fn what_the_agent_refuses_is_a_status() {
 async fn who_is_not_there_is_told_from_who_is_not_known() {
     let bridge = Bridge::start().await;
     respond(&bridge.behind, subject::ADMIN_HOSTS, Limits::default(), |_, query: HostQuery| async move {
-        let known = query.agent.filter(|agent| agent.as_str() == "web-01");
-        let host = known.map(|agent| {
-            serde_json::json!({"agent": agent, "first_seen_ms": 1, "last_seen_ms": 1,
-            "revision_wanted": 1, "origin": "agent"})
-        });
-        let hosts: Vec<Value> = host.into_iter().collect();
-        Ok(serde_json::from_value::<HostList>(serde_json::json!({"hosts": hosts})).unwrap())
+        match query.agent {
+            Some(agent) if agent.as_str() == "web-01" => Ok(HostList::default()),
+            _ => Err(ErrorReply::new(ErrorCode::NotFound, "there is no host web-09")),
+        }
     })
     .await
     .unwrap();
