@@ -190,6 +190,7 @@ fn sample(n: u64) -> anyhow::Result<CheckResult> {
         revision: 42,
         origin: Origin::Agent,
         replayed: false,
+        skipped: 0,
         id: None,
     })
 }

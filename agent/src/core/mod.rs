@@ -9,3 +9,4 @@ pub mod output;
 pub mod pace;
 pub mod perfdata;
 pub mod schedule;
+pub mod timetable;

@@ -6,6 +6,7 @@ mod by_hand;
 mod commands;
 mod configuration;
 mod delivery;
+mod plugins;
 mod rig;
 mod run;
 mod spool;

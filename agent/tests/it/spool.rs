@@ -30,6 +30,7 @@ fn result(n: u64, at_ms: u64) -> CheckResult {
         revision: 1,
         origin: Origin::Agent,
         replayed: false,
+        skipped: 0,
         id: None,
     }
 }
