@@ -128,8 +128,8 @@ mod tests {
         let result = serde_json::json!({"v": 1, "agent": "web-01", "check": "disk", "at_ms": 1, "status": "warning",
             "value": 83.5, "unit": "%", "exit_code": 1, "duration_ms": 1500});
         let mut result: CheckResult = serde_json::from_value(result).unwrap();
-        assert_eq!(summary(&result), "web-01 disk: warning after 1500ms, value 83.5 %, exit code 1");
+        assert_eq!(summary(&result), "web-01 disk: warning after 1s 500ms, value 83.5 %, exit code 1");
         (result.value, result.exit_code, result.signal) = (None, None, Some(9));
-        assert_eq!(summary(&result), "web-01 disk: warning after 1500ms, ended by signal 9");
+        assert_eq!(summary(&result), "web-01 disk: warning after 1s 500ms, ended by signal 9");
     }
 }
