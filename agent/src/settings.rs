@@ -1,5 +1,8 @@
 //! Settings of the agent.
 
+mod guard;
+mod try_it;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
@@ -8,6 +11,11 @@ use service_kit::{
     nats::Wait,
     process::ServiceSettings,
     settings::{Common, duration},
+};
+
+pub use self::{
+    guard::GuardSettings,
+    try_it::{Format, Mode, TryIt},
 };
 
 /// Runs checks on this host and sends their results.
@@ -71,6 +79,18 @@ pub struct Settings {
         value_parser = clap::value_parser!(u16).range(1..=1024)
     )]
     pub concurrency: u16,
+    /// Folder with files and programs that give facts about this host
+    #[arg(
+        long,
+        env = "DOGWATCH_AGENT_FACTS_DIR",
+        value_name = "DIR",
+        default_value = "/etc/dogwatch/facts.d"
+    )]
+    pub facts_dir: PathBuf,
+    #[command(flatten)]
+    pub guard: GuardSettings,
+    #[command(flatten)]
+    pub try_it: TryIt,
 }
 
 /// What lets the spool forget a result.
@@ -119,6 +139,13 @@ impl ServiceSettings for Settings {
     fn inbox_prefix(&self) -> Option<String> {
         Some(protocol::subject::agent_inbox(&self.id().ok()?))
     }
+
+    /// One thread: what it does next to the checks themselves is little, and every thread costs memory and wakes.
+    fn runtime() -> tokio::runtime::Builder {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.thread_stack_size(512 * 1024);
+        runtime
+    }
 }
 
 /// Name of this host as the kernel knows it.
@@ -145,10 +172,18 @@ mod tests {
         assert_eq!(settings.labels().get("site").map(String::as_str), Some("b"));
         assert_eq!((settings.poll.as_secs(), settings.concurrency), (60, 16));
         assert_eq!((settings.spool_max_bytes, settings.spool_max_age.as_secs()), (256 << 20, 7 * 86_400));
+        assert_eq!((settings.guard.max_memory, settings.guard.max_cpu), (256 << 20, 100));
         let named = read(&["--agent-id", "web-01"]).unwrap();
         assert_eq!(named.inbox_prefix().as_deref(), Some("_INBOX_web-01"));
-        for bad in [["--label", "web"], ["--agent-id", "Web.1"], ["--concurrency", "0"], ["--poll", "often"]]
-        {
+        for bad in [
+            ["--label", "web"],
+            ["--agent-id", "Web.1"],
+            ["--concurrency", "0"],
+            ["--poll", "often"],
+            ["--max-memory", "much"],
+            ["--once", "--dry-run"],
+            ["-o", "json"],
+        ] {
             assert!(read(&bad).is_err(), "{bad:?}");
         }
     }

@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use jiff::tz::TimeZone;
 use protocol::{AgentId, CheckName, CheckResult, ErrorCode, Origin, VERSION, run::RunEvent};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::{Id, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     core::{
         check::{At, Check, Plan, phase_seed},
+        guard::{Pauses, overrun},
         output::Finding,
         schedule::Schedule,
     },
@@ -60,8 +61,26 @@ pub struct Checks {
     runs: JoinSet<()>,
     names: HashMap<Id, CheckName>,
     cancels: BTreeMap<CheckName, CancellationToken>,
+    pauses: Arc<Mutex<Pauses>>,
+    pulse: (mpsc::Sender<oneshot::Sender<()>>, mpsc::Receiver<oneshot::Sender<()>>),
     /// Runs that were asked for and wait for one of the same check to end.
     waiting: Vec<Order>,
+}
+
+/// What others need of the running checks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    /// One for each check that may run.
+    pub permits: Arc<Semaphore>,
+    pulse: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+impl Handle {
+    /// Resolves when the schedule has gone round once more; `false` when it will not again.
+    pub async fn turned(&self) -> bool {
+        let (answer, turned) = oneshot::channel();
+        self.pulse.send(answer).await.is_ok() && turned.await.is_ok()
+    }
 }
 
 impl Checks {
@@ -79,8 +98,22 @@ impl Checks {
             runs: JoinSet::new(),
             names: HashMap::new(),
             cancels: BTreeMap::new(),
+            pauses: Arc::new(Mutex::new(Pauses::new(0))),
+            pulse: mpsc::channel(1),
             waiting: Vec::new(),
         }
+    }
+
+    /// Pause checks that went over their limits so many times in a row; 0: never, which is the default.
+    #[must_use]
+    pub fn pause_after(mut self, overruns: u32) -> Self {
+        self.pauses = Arc::new(Mutex::new(Pauses::new(overruns)));
+        self
+    }
+
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { permits: Arc::clone(&self.permits), pulse: self.pulse.0.clone() }
     }
 
     /// Run the checks of `plan`, and those that are asked for, until `stop`; then end what is under way, without results.
@@ -111,6 +144,7 @@ impl Checks {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wake) => {}
+                Some(asked) = self.pulse.1.recv() => drop(asked.send(())),
                 Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
                 Some(order) = orders.recv() => self.ordered(order),
                 changed = plan.changed() => match changed {
@@ -134,9 +168,11 @@ impl Checks {
         for name in self.plan.checks.keys().filter(|name| !plan.checks.contains_key(*name)) {
             self.schedule.remove(name);
             self.cancels.get(name).inspect(|cancel| cancel.cancel());
+            pauses(&self.pauses).forget(name);
         }
         for (name, check) in &plan.checks {
             if self.plan.checks.get(name) != Some(check) {
+                pauses(&self.pauses).forget(name);
                 self.cancels.get(name).inspect(|cancel| cancel.cancel());
                 let seed = phase_seed(&self.agent, name);
                 match &check.at {
@@ -191,6 +227,7 @@ impl Checks {
             results: self.results.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock,
+            pauses: Arc::clone(&self.pauses),
             live,
         };
         let id = self.runs.spawn(run.run()).id();
@@ -218,7 +255,8 @@ impl Checks {
 }
 
 /// The zone of that name, by the host's own rules where it has them; without a name the host's zone.
-fn zone(name: Option<&str>) -> TimeZone {
+#[must_use]
+pub fn zone(name: Option<&str>) -> TimeZone {
     match name {
         None => TimeZone::system(),
         // The name was checked against the zones that are built in, which are the last to be asked here.
@@ -239,11 +277,36 @@ struct Run {
     results: Results,
     metrics: Metrics,
     clock: Clock,
+    pauses: Arc<Mutex<Pauses>>,
     /// Who asked for it, and listens.
     live: Option<Live>,
 }
 
+fn pauses(pauses: &Mutex<Pauses>) -> std::sync::MutexGuard<'_, Pauses> {
+    pauses.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Run {
+    /// Run the check, or say why it is paused. After too many runs over a limit it is paused from now on.
+    async fn guarded(&self) -> Option<Ran> {
+        let (now, name) = (self.clock.now(), &self.check.name);
+        let paused = pauses(&self.pauses).paused(now, name).cloned();
+        if let Some(pause) = paused {
+            self.metrics.checks_left_out_paused.inc();
+            return Some(Ran { finding: Finding::unknown(pause.reason), timed_out: false, usage: None });
+        }
+        let mut ran = self.prober.run(&self.check, &self.cancel).await?;
+        let now = self.clock.now();
+        let mut pauses = pauses(&self.pauses);
+        let overrun = overrun(ran.timed_out, ran.finding.signal, ran.finding.exit_code);
+        if let Some(pause) = pauses.ended(now, name, overrun) {
+            tracing::warn!(check = %name, "{}", pause.reason);
+            ran.finding.output = format!("{}; the last run: {}", pause.reason, ran.finding.output);
+        }
+        self.metrics.checks_paused.set(pauses.count(now) as u64);
+        Some(ran)
+    }
+
     async fn run(self) {
         if let Some(live) = &self.live {
             let (revision, timeout_ms) = (self.revision, self.check.timeout_ms);
@@ -254,40 +317,57 @@ impl Run {
             () = self.cancel.cancelled() => return,
         };
         let (at_ms, started) = (service_kit::now_ms(), Instant::now());
-        let Some(Ran { finding, timed_out, usage }) = self.prober.run(&self.check, &self.cancel).await else {
+        let Some(ran) = self.guarded().await else {
             return;
         };
         drop(permit);
-        if timed_out {
+        if ran.timed_out {
             self.metrics.checks_timed_out.inc();
         }
         self.metrics.results.inc();
-        let Finding { status, value, unit, metrics, output, exit_code, signal } = finding;
+        let skipped = self.skipped;
         let result = CheckResult {
-            v: VERSION,
-            agent: self.agent,
-            check: self.check.name.clone(),
-            epoch: 0,
-            seq: 0,
-            at_ms,
-            status,
-            value,
-            unit,
-            metrics,
-            output,
-            exit_code,
-            signal,
-            usage,
-            duration_ms: protocol::duration::millis(started.elapsed()),
-            skipped: self.skipped,
-            revision: self.revision,
-            origin: Origin::Agent,
-            replayed: false,
-            id: None,
+            skipped,
+            ..result(self.agent, self.revision, &self.check, at_ms, started.elapsed(), ran)
         };
         let result = self.results.add(self.clock.now(), result).await;
         if let Some(live) = self.live {
             live.ended(result).await;
         }
+    }
+}
+
+/// What a run found, as it is sent: `at_ms` is when it began.
+#[must_use]
+pub fn result(
+    agent: AgentId,
+    revision: u64,
+    check: &Check,
+    at_ms: u64,
+    duration: Duration,
+    Ran { finding, usage, .. }: Ran,
+) -> CheckResult {
+    let Finding { status, value, unit, metrics, output, exit_code, signal } = finding;
+    CheckResult {
+        v: VERSION,
+        agent,
+        check: check.name.clone(),
+        epoch: 0,
+        seq: 0,
+        at_ms,
+        status,
+        value,
+        unit,
+        metrics,
+        output,
+        exit_code,
+        signal,
+        usage,
+        duration_ms: protocol::duration::millis(duration),
+        skipped: 0,
+        revision,
+        origin: Origin::Agent,
+        replayed: false,
+        id: None,
     }
 }

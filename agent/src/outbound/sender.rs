@@ -462,7 +462,7 @@ impl State {
 
     async fn tend(&mut self) {
         let now = self.now();
-        self.sender.results.spool(move |spool| spool.expire(now)).await;
+        self.sender.results.expire(now).await;
     }
 
     async fn save(&mut self) {

@@ -169,6 +169,9 @@ impl Results {
 
     /// Take results that have no number, oldest first.
     pub async fn take_unnumbered(&self, count: usize) -> Vec<CheckResult> {
+        if self.sees(|inner| inner.overflow.is_empty()) {
+            return Vec::new();
+        }
         self.with(move |inner| {
             let count = count.min(inner.overflow.len());
             let taken: Vec<_> = inner.overflow.drain(..count).collect();
@@ -176,6 +179,13 @@ impl Results {
             taken
         })
         .await
+    }
+
+    /// Drop what is too old.
+    pub async fn expire(&self, now_ms: u64) {
+        if !self.sees(|inner| !inner.spool.has_expired(now_ms)) {
+            self.spool(move |spool| spool.expire(now_ms)).await;
+        }
     }
 
     /// One of those that have no number will never be sent.
@@ -190,6 +200,12 @@ impl Results {
     /// Give back one that could not be sent.
     pub async fn put_back(&self, result: CheckResult) {
         self.with(move |inner| inner.queue(result, true)).await;
+    }
+
+    /// Whether nothing is to be done, found out without another thread: most of the time this host is idle. `false`
+    /// while somebody works here.
+    fn sees(&self, idle: impl FnOnce(&Inner) -> bool) -> bool {
+        self.inner.try_lock().is_ok_and(|inner| idle(&inner))
     }
 
     async fn with<R: Send + 'static>(&self, work: impl FnOnce(&mut Inner) -> R + Send + 'static) -> R {

@@ -313,6 +313,15 @@ impl Spool {
         Ok(())
     }
 
+    /// Whether [`Self::expire`] has something to drop.
+    #[must_use]
+    pub fn has_expired(&self, now_ms: u64) -> bool {
+        let limit = millis(self.limits.max_age);
+        // An empty active one has nothing to lose.
+        let holds = |segment: &&Segment| segment.bytes > 0 || self.segments.len() > 1;
+        self.segments.iter().filter(holds).any(|segment| now_ms.saturating_sub(segment.newest_ms) > limit)
+    }
+
     /// Keep the watermark across restarts. Cheap when it did not move.
     ///
     /// # Errors

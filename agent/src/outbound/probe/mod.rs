@@ -3,6 +3,7 @@
 pub mod builtin;
 pub mod command;
 pub mod facts;
+pub mod own_facts;
 
 use std::time::Duration;
 
