@@ -187,10 +187,10 @@ fn sample(n: u64) -> anyhow::Result<CheckResult> {
         signal: None,
         usage: None,
         duration_ms: 3 + n % 9,
-        skipped: 0,
         revision: 42,
         origin: Origin::Agent,
         replayed: false,
+        skipped: 0,
         id: None,
     })
 }

@@ -115,6 +115,11 @@ impl Schedule {
         due
     }
 
+    /// Run `name` now, beside the schedule. `false` while it is running; else it is until [`Schedule::finished`].
+    pub fn claim(&mut self, name: &CheckName) -> bool {
+        self.running.insert(name.clone())
+    }
+
     /// What is due by the clock on the wall, which says `wall`. Ask again after [`Self::wait_by_clock`].
     pub fn due_by_clock(&mut self, wall: u64) -> Due {
         let due = self.timetable.due(wall, &mut self.running);
@@ -138,11 +143,6 @@ impl Schedule {
     /// How many runs of `name` were left out since this was asked last: to be told with its next result.
     pub fn take_skipped(&mut self, name: &CheckName) -> u64 {
         self.left_out.remove(name).unwrap_or_default()
-    }
-
-    /// Run `name` now, beside the schedule. `false` while it is running; else it is until [`Schedule::finished`].
-    pub fn claim(&mut self, name: &CheckName) -> bool {
-        self.running.insert(name.clone())
     }
 
     /// The run of `name` is over.

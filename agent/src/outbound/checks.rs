@@ -230,7 +230,7 @@ impl Checks {
             skipped,
             cancel: cancel.clone(),
             permits: Arc::clone(&self.permits),
-            prober: self.prober.clone(),
+            prober: self.prober.watched(live.clone()),
             results: self.results.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock,

@@ -71,6 +71,8 @@ impl Agent {
 pub(crate) struct Config {
     client: Client,
     reply: Arc<Mutex<ConfigReply>>,
+    /// Answered instead, as it is.
+    raw: Arc<Mutex<Option<Vec<u8>>>>,
     pub(crate) asked: Arc<Mutex<Vec<ConfigRequest>>>,
     pub(crate) statuses: Arc<Mutex<Vec<ConfigStatus>>>,
 }
@@ -78,7 +80,13 @@ pub(crate) struct Config {
 impl Config {
     pub(crate) async fn start(client: Client, checks: Vec<CheckSpec>) -> Self {
         let reply = Arc::new(Mutex::new(ConfigReply::Full { config: config(1, checks) }));
-        let service = Self { client: client.clone(), reply, asked: Arc::default(), statuses: Arc::default() };
+        let service = Self {
+            client: client.clone(),
+            reply,
+            raw: Arc::default(),
+            asked: Arc::default(),
+            statuses: Arc::default(),
+        };
         let mut requests = client.subscribe(subject::CONFIG_GET_ALL).await.unwrap();
         let mut statuses = client.subscribe(subject::CONFIG_STATUS_ALL).await.unwrap();
         service_kit::respond::barrier(&client).await.unwrap();
@@ -93,7 +101,8 @@ impl Config {
                     reply = ConfigReply::Unchanged { revision: config.revision };
                 }
                 answering.asked.lock().unwrap().push(question);
-                let body = protocol::encode(&Reply::Ok(reply)).unwrap();
+                let raw = answering.raw.lock().unwrap().clone();
+                let body = raw.unwrap_or_else(|| protocol::encode(&Reply::Ok(reply)).unwrap());
                 client.publish(message.reply.unwrap(), body.into()).await.unwrap();
             }
         });
@@ -109,6 +118,17 @@ impl Config {
     /// Answer otherwise from now on, and nudge the agent.
     pub(crate) async fn set(&self, reply: ConfigReply) {
         *self.reply.lock().unwrap() = reply;
+        *self.raw.lock().unwrap() = None;
+        self.nudge().await;
+    }
+
+    /// Answer with these bytes from now on, and nudge the agent.
+    pub(crate) async fn set_raw(&self, bytes: Vec<u8>) {
+        *self.raw.lock().unwrap() = Some(bytes);
+        self.nudge().await;
+    }
+
+    async fn nudge(&self) {
         let body = protocol::encode(&ConfigChanged { v: 1, revision: 0 }).unwrap();
         self.client.publish(subject::config_changed(&id()), body.into()).await.unwrap();
     }
@@ -171,6 +191,13 @@ impl Ingest {
                 client.publish(message.reply.unwrap(), body.into()).await.unwrap();
             }
         });
+        ingest.make_stream().await;
+        ingest
+    }
+
+    /// The stream, and nobody who answers questions.
+    pub(crate) async fn silent(client: Client) -> Self {
+        let ingest = Self { client, watermark: Arc::default(), asked: Arc::default() };
         ingest.make_stream().await;
         ingest
     }

@@ -35,6 +35,10 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<()> {
                 shown.output(stream, &text)?;
             }
             RunEvent::Ended { result, dropped } => {
+                if !shown.something && args.common.output == Format::Table && !result.output.is_empty() {
+                    // A built-in prints nothing on its way.
+                    shown.output(OutputStream::Stdout, &format!("{}\n", result.output.trim_end()))?;
+                }
                 shown.end()?;
                 if dropped > 0 {
                     output::note(&format!("dogwatch: {dropped} bytes of output were too many to be shown"));
@@ -60,8 +64,10 @@ fn summary(result: &CheckResult) -> String {
         _ => String::new(),
     };
     let took = duration::format(std::time::Duration::from_millis(result.duration_ms));
+    let why = result.output.lines().next().filter(|_| result.status == Status::Unknown);
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     let text = format!(
-        "{} {}: {} after {took}{}{ended}",
+        "{} {}: {} after {took}{}{ended}{why}",
         result.agent,
         result.check,
         result.status,
@@ -76,11 +82,13 @@ struct Shown {
     /// For a person's terminal, which what a host sends must not control.
     plain: bool,
     mid_line: bool,
+    something: bool,
 }
 
 impl Shown {
     fn output(&mut self, stream: OutputStream, text: &str) -> io::Result<()> {
         let text = clean(text, self.plain);
+        self.something = true;
         self.mid_line = !text.ends_with('\n');
         match stream {
             OutputStream::Stdout => {
@@ -120,8 +128,8 @@ mod tests {
         let result = serde_json::json!({"v": 1, "agent": "web-01", "check": "disk", "at_ms": 1, "status": "warning",
             "value": 83.5, "unit": "%", "exit_code": 1, "duration_ms": 1500});
         let mut result: CheckResult = serde_json::from_value(result).unwrap();
-        assert_eq!(summary(&result), "web-01 disk: warning after 1500ms, value 83.5 %, exit code 1");
+        assert_eq!(summary(&result), "web-01 disk: warning after 1s 500ms, value 83.5 %, exit code 1");
         (result.value, result.exit_code, result.signal) = (None, None, Some(9));
-        assert_eq!(summary(&result), "web-01 disk: warning after 1500ms, ended by signal 9");
+        assert_eq!(summary(&result), "web-01 disk: warning after 1s 500ms, ended by signal 9");
     }
 }

@@ -65,10 +65,8 @@ impl Ask {
     /// The error for a host that is in no list.
     async fn unknown(&self, agent: &AgentId) -> Option<ErrorReply> {
         let query = HostQuery { agent: Some(agent.clone()), ..HostQuery::default() };
-        let list: HostList = self.ask(subject::ADMIN_HOSTS, &query, ANSWER).await.ok()?;
-        list.hosts
-            .is_empty()
-            .then(|| ErrorReply::new(ErrorCode::NotFound, format!("there is no host {agent}")))
+        let answer: Result<HostList, _> = self.ask(subject::ADMIN_HOSTS, &query, ANSWER).await;
+        answer.err().filter(|error| error.code == ErrorCode::NotFound)
     }
 }
 

@@ -32,6 +32,7 @@ async fn every_endpoint_demands_its_role() {
         (get.clone(), "/api/v1/documents", Editor),
         (Method::POST, "/api/v1/rollback", Editor),
         (Method::POST, "/api/v1/apply", Editor),
+        (Method::POST, "/api/v1/hosts/web-01/checks/disk/run", Editor),
         (Method::POST, "/api/v1/keys", Admin),
         (get.clone(), "/api/v1/keys", Admin),
         (Method::DELETE, "/api/v1/keys/x", Admin),

@@ -13,10 +13,13 @@ use protocol::{CheckName, result::Usage};
 use tokio_util::sync::CancellationToken;
 
 use self::command::{Commands, Outcome, What};
-use crate::core::{
-    builtin::{Read, judge},
-    check::{Check, Work},
-    output::{self, Finding},
+use crate::{
+    core::{
+        builtin::{Read, judge},
+        check::{Check, Work},
+        output::{self, Finding},
+    },
+    outbound::live::Live,
 };
 
 /// A run that came to its end.
@@ -69,6 +72,14 @@ impl Prober {
     #[must_use]
     pub fn remembering_in(folder: PathBuf) -> Self {
         Self { builtins: builtin::Builtins::remembering_in(folder), ..Self::default() }
+    }
+
+    /// The same for one run, of whose output somebody is told as it comes.
+    #[must_use]
+    pub fn watched(&self, live: Option<Live>) -> Self {
+        let mut watched = self.clone();
+        watched.commands.live = live;
+        watched
     }
 
     /// Run `check` once. `None` when it was cancelled; what it had started is gone then.

@@ -28,7 +28,10 @@ use self::{
     output::Pipes,
     process::Process,
 };
-use crate::core::output::{Finding, Printed};
+use crate::{
+    core::output::{Finding, Printed},
+    outbound::live::Live,
+};
 
 /// Between TERM and KILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
@@ -55,13 +58,15 @@ pub enum Outcome {
 #[derive(Debug, Clone, Default)]
 pub struct Commands {
     cgroups: Arc<OnceLock<Option<Delegated>>>,
+    /// Who watches the output.
+    pub(super) live: Option<Live>,
 }
 
 impl Commands {
     /// Limit commands by cgroups in this one, instead of the one that systemd gave.
     #[must_use]
     pub fn with_cgroups(cgroups: Option<Delegated>) -> Self {
-        Self { cgroups: Arc::new(OnceLock::from(cgroups)) }
+        Self { cgroups: Arc::new(OnceLock::from(cgroups)), live: None }
     }
 
     /// Run `what` to its end, for at most `timeout`, or until `cancel`. None of its processes is left then.
@@ -141,8 +146,9 @@ impl Commands {
         }
         text.extend(run.stdin.as_deref().unwrap_or_default().as_bytes());
         let most = usize::try_from(limits.output_bytes.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        let pipes = Pipes::take(&mut process.child, text, most.min(protocol::limits::OUTPUT))
-            .map_err(|error| format!("its output cannot be read: {error}"))?;
+        let pipes =
+            Pipes::take(&mut process.child, text, most.min(protocol::limits::OUTPUT), self.live.as_ref())
+                .map_err(|error| format!("its output cannot be read: {error}"))?;
         Ok(Started { process, pipes, cgroup })
     }
 }

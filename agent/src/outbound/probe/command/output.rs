@@ -2,10 +2,13 @@
 
 use std::{io, process::Child, time::Duration};
 
+use protocol::run::OutputStream;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{ChildStderr, ChildStdin, ChildStdout},
 };
+
+use crate::outbound::live::Live;
 
 const BUFFER: usize = 8 * 1024;
 
@@ -19,15 +22,23 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// Take the pipes of `child`, to write `text` and keep `limit` bytes of each output.
+    /// Take the pipes of `child`, to write `text` and keep `limit` bytes of each output, all of which `live` is
+    /// told as it comes.
     ///
     /// # Errors
     /// When a pipe cannot be watched.
-    pub(super) fn take(child: &mut Child, text: Vec<u8>, limit: usize) -> io::Result<Self> {
+    pub(super) fn take(
+        child: &mut Child,
+        text: Vec<u8>,
+        limit: usize,
+        live: Option<&Live>,
+    ) -> io::Result<Self> {
         let stdin = child.stdin.take().map(ChildStdin::from_std).transpose()?;
         let stdout = child.stdout.take().map(ChildStdout::from_std).transpose()?;
         let stderr = child.stderr.take().map(ChildStderr::from_std).transpose()?;
-        let (stdout, stderr) = (Pipe::new(stdout, limit), Pipe::new(stderr, limit));
+        let live = |stream| live.map(|live| (live.clone(), stream));
+        let stdout = Pipe { live: live(OutputStream::Stdout), ..Pipe::new(stdout, limit) };
+        let stderr = Pipe { live: live(OutputStream::Stderr), ..Pipe::new(stderr, limit) };
         Ok(Self { stdin, text, written: 0, stdout, stderr })
     }
 
@@ -87,11 +98,13 @@ pub(super) struct Pipe<R> {
     kept: Vec<u8>,
     limit: usize,
     cut: bool,
+    /// Who watches it, and as what.
+    live: Option<(Live, OutputStream)>,
 }
 
 impl<R: AsyncRead + Unpin> Pipe<R> {
     fn new(source: Option<R>, limit: usize) -> Self {
-        Self { source, kept: Vec::new(), limit, cut: false }
+        Self { source, kept: Vec::new(), limit, cut: false, live: None }
     }
 
     /// Read to the end. May be dropped and called again.
@@ -120,6 +133,9 @@ impl<R: AsyncRead + Unpin> Pipe<R> {
                 let room = self.limit.saturating_sub(self.kept.len());
                 self.kept.extend_from_slice(buffer.get(..length.min(room)).unwrap_or_default());
                 self.cut |= length > room;
+                if let Some((live, stream)) = &self.live {
+                    live.output(*stream, buffer.get(..length).unwrap_or_default());
+                }
                 true
             }
             Ok(0) | Err(_) => {
