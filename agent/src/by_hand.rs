@@ -69,6 +69,7 @@ fn find(builtin: &'static Builtin, options: &ArgMatches) -> anyhow::Result<Findi
         work: Work::Builtin(builtin, Options::default()),
         run: RunSettings::default(),
         every_ms: 0,
+        at: None,
         timeout_ms: protocol::duration::millis(timeout),
         output: Output::default(),
         unit: None,

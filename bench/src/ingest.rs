@@ -136,6 +136,7 @@ fn sample(n: u64) -> anyhow::Result<CheckResult> {
         signal: None,
         usage: None,
         duration_ms: 3 + n % 9,
+        skipped: 0,
         revision: 42,
         origin: Origin::Agent,
         replayed: false,

@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
     CheckName,
+    cron::{self, Cron},
     document::{Check, Kind, Variant},
     limits,
+    pattern::Pattern,
+    pointer,
     work::{Limits, Output, OutputFormat, RunSettings, Work},
 };
 
@@ -31,7 +34,7 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
     read.identity = name.as_ref().map(|name| (Kind::Check, name.to_string()));
     let description = fields.text("description", problems).map(|(_, text)| text).unwrap_or_default();
     let hosts = expression(&mut fields, "hosts", HostExpression::compile, problems);
-    let every = fields.required("every", problems).and_then(|node| fields::duration("every", node, problems));
+    let schedule = schedule(&mut fields, problems);
     let timeout = fields.duration("timeout", problems);
     let work = work(&mut fields, problems);
     let given = fields.take("variants");
@@ -42,20 +45,29 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
     }
     let run = fields.map("run", "run", problems).map(|fields| run(fields, problems)).unwrap_or_default();
     let output = output(&mut fields, problems);
+    let has_number = work.builtin.is_some()
+        || variants.iter().any(|variant| variant.work.builtin.is_some())
+        || output.format != OutputFormat::Text
+        || output.pattern.is_some();
     let unit = fields.text("unit", problems).map(|(_, text)| text);
-    let warning = fields.parsed("warning", problems);
-    let critical = fields.parsed("critical", problems);
-    fields.later(&["cron", "timezone"], problems);
+    let mut threshold = |key: &'static str| {
+        let (place, text) = fields.text(key, problems)?;
+        if !has_number {
+            problems.add(
+                place,
+                format!("{key}: output: text has no number to judge; a \"pattern\" can find one in it"),
+            );
+        }
+        text.parse().map_err(|error| problems.add(place, format!("{key}: {error}"))).ok()
+    };
+    let (warning, critical) = (threshold("warning"), threshold("critical"));
     fields.finish(problems);
-    let (name, (place, every)) = (name?, every?);
-    if every < SECOND {
-        problems.add(place, "every: a check runs at most once a second, so this is 1s or more");
-    }
+    let (name, Schedule { every, cron, timezone }) = (name?, schedule?);
     let timeout = match timeout {
         Some((place, timeout)) if timeout.is_zero() || timeout >= every => {
-            let every = protocol::duration::format(every);
-            problems
-                .add(place, format!("timeout: it is longer than 0s and shorter than \"every\" ({every})"));
+            let least = protocol::duration::format(every);
+            let what = if cron.is_some() { "the time between two runs" } else { "\"every\"" };
+            problems.add(place, format!("timeout: it is longer than 0s and shorter than {what} ({least})"));
             timeout
         }
         Some((_, timeout)) => timeout,
@@ -66,8 +78,8 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
         description,
         hosts,
         every,
-        cron: None,
-        timezone: None,
+        cron,
+        timezone,
         timeout,
         work,
         variants,
@@ -77,6 +89,48 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
         warning,
         critical,
     })
+}
+
+/// When a check runs.
+struct Schedule {
+    /// With `cron`: the shortest time between two runs.
+    every: Duration,
+    cron: Option<String>,
+    timezone: Option<String>,
+}
+
+/// `every`, or `cron` with or without `timezone`.
+fn schedule(fields: &mut Fields, problems: &mut Problems<'_>) -> Option<Schedule> {
+    let place = fields.place();
+    let (every, cron, timezone) = (fields.take("every"), fields.take("cron"), fields.take("timezone"));
+    if every.is_some() == cron.is_some() {
+        problems.add(place, "a Check has exactly one of \"every\" and \"cron\": say how often, or when");
+    }
+    if let (Some(node), None) = (&timezone, &cron) {
+        problems.add(node.place, "timezone: it goes with \"cron\"");
+    }
+    let timezone = timezone.and_then(|node| {
+        let (place, name) = fields::text("timezone", node, problems)?;
+        if let Err(error) = cron::zone(&name) {
+            problems.add(place, format!("timezone: {error}"));
+        }
+        Some(name)
+    });
+    // Both are read, so that what is wrong with either is said.
+    let cron = cron.map(|node| fields::parse::<Cron>("cron", node, problems));
+    let every = every.and_then(|node| fields::duration("every", node, problems));
+    if let Some((place, every)) = every
+        && every < SECOND
+    {
+        problems.add(place, "every: a check runs at most once a second, so this is 1s or more");
+    }
+    match cron {
+        Some(cron) => {
+            let cron = cron?;
+            Some(Schedule { every: cron.shortest_gap(), cron: Some(cron.to_string()), timezone })
+        }
+        None => Some(Schedule { every: every?.1, cron: None, timezone }),
+    }
 }
 
 /// 30 s, or for a check that runs more often than that allows, four fifths of the time until it runs again.
@@ -351,10 +405,14 @@ fn output(fields: &mut Fields, problems: &mut Problems<'_>) -> Output {
     let pattern = only("pattern", &[OutputFormat::Text], "text");
     let metric = only("metric", &with_metrics, "nagios, json and prometheus").map(|(_, metric)| metric);
     if let Some((place, pointer)) = &pointer
-        && !pointer.is_empty()
-        && !pointer.starts_with('/')
+        && let Err(error) = pointer::check(pointer)
     {
-        problems.add(*place, "pointer: write it like /queue/depth (RFC 6901)");
+        problems.add(*place, format!("pointer: {error}"));
+    }
+    if let Some((place, pattern)) = &pattern
+        && let Err(error) = Pattern::new(pattern)
+    {
+        problems.add(*place, format!("pattern: {error}"));
     }
     Output {
         format,

@@ -109,15 +109,6 @@ impl Fields {
     }
 
     /// A value read from a text.
-    pub(crate) fn parsed<T: FromStr<Err: std::fmt::Display>>(
-        &mut self,
-        key: &'static str,
-        problems: &mut Problems<'_>,
-    ) -> Option<T> {
-        let node = self.take(key)?;
-        parse(key, node, problems)
-    }
-
     pub(crate) fn required_parsed<T: FromStr<Err: std::fmt::Display>>(
         &mut self,
         key: &'static str,

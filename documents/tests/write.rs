@@ -57,6 +57,12 @@ command: "printf 'a: b\\n- c'"
 output: text
 pattern: 'version (\S+)'
 ---
+kind: Check
+name: cron
+cron: "*/5 8-18 * * mon-fri"
+timezone: Europe/Berlin
+builtin: cpu
+---
 kind: Rule
 name: r
 description: "null"
@@ -76,7 +82,7 @@ webhook: {url: "https://example.com/hook?a=b#c", timeout: 5s}
 #[test]
 fn every_kind_reads_back() {
     let documents = read(DOCUMENTS);
-    assert_eq!(documents.len(), 5);
+    assert_eq!(documents.len(), 6);
     for document in &documents {
         assert_eq!(again(document), *document);
     }

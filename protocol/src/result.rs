@@ -40,6 +40,9 @@ pub struct CheckResult {
     pub usage: Option<Usage>,
     #[serde(default)]
     pub duration_ms: u64,
+    /// Runs left out since the result before, because the run before was still under way: a check never overlaps itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: u64,
     /// Revision of the configuration under which the check ran; 0 for submissions.
     #[serde(default)]
     pub revision: u64,
@@ -63,6 +66,11 @@ impl CheckResult {
             None => format!("{}:{}:{}", self.agent, self.epoch, self.seq),
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a run of a command cost, its children that it waited for included.

@@ -8,12 +8,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use protocol::{
     AgentId, CheckName, Threshold,
     config::CheckSpec,
+    cron::{self, Cron},
     limits,
     work::{Output, RunSettings},
 };
 use serde::{Deserialize, Serialize};
 
-use super::builtin::{Builtin, Options};
+use super::{
+    builtin::{Builtin, Options},
+    output,
+};
 
 /// Shortest and longest time between runs, in milliseconds: a configuration cannot make the agent spin.
 const EVERY_MS: (u64, u64) = (100, 366 * 86_400_000);
@@ -54,12 +58,23 @@ pub struct Check {
     pub name: CheckName,
     pub work: Work,
     pub run: RunSettings,
+    /// With `at`: the shortest time between two runs.
     pub every_ms: u64,
+    /// When to run, instead of every so often.
+    pub at: Option<At>,
     pub timeout_ms: u64,
     pub output: Output,
     pub unit: Option<String>,
     pub warning: Option<Threshold>,
     pub critical: Option<Threshold>,
+}
+
+/// Times of the clock on the wall.
+#[derive(Debug, Clone, PartialEq)]
+pub struct At {
+    pub cron: Cron,
+    /// IANA name; the host's own zone when absent.
+    pub timezone: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +143,7 @@ impl Check {
             name,
             work: Work::Impossible(reason),
             every_ms: every.unwrap_or(UNREADABLE_EVERY_MS).clamp(EVERY_MS.0, EVERY_MS.1),
+            at: None,
             timeout_ms: TIMEOUT_MS.1,
             run: RunSettings::default(),
             output: Output::default(),
@@ -140,10 +156,19 @@ impl Check {
 
 impl From<CheckSpec> for Check {
     fn from(spec: CheckSpec) -> Self {
-        let work = Work::from(spec.work);
+        let (at, work) = match At::read(spec.cron, spec.timezone) {
+            Ok(at) => (at, Work::from(spec.work)),
+            // It reports so every so often.
+            Err(reason) => (None, Work::Impossible(reason)),
+        };
+        let work = match output::possible(&spec.output) {
+            Err(reason) if !matches!(work, Work::Impossible(_)) => Work::Impossible(reason),
+            _ => work,
+        };
         Self {
             name: spec.name,
             work,
+            at,
             every_ms: spec.every_ms.clamp(EVERY_MS.0, EVERY_MS.1),
             timeout_ms: spec.timeout_ms.clamp(TIMEOUT_MS.0, TIMEOUT_MS.1),
             run: spec.run,
@@ -152,6 +177,17 @@ impl From<CheckSpec> for Check {
             warning: spec.warning,
             critical: spec.critical,
         }
+    }
+}
+
+impl At {
+    fn read(cron: Option<String>, timezone: Option<String>) -> Result<Option<Self>, String> {
+        let Some(cron) = cron else { return Ok(None) };
+        let cron = cron.parse().map_err(|error| format!("cron: {error}"))?;
+        if let Some(name) = &timezone {
+            cron::zone(name).map_err(|error| format!("timezone: {error}"))?;
+        }
+        Ok(Some(Self { cron, timezone }))
     }
 }
 
@@ -228,6 +264,10 @@ mod tests {
             {"name": "nothing", "every_ms": 1000, "timeout_ms": 1000},
             {"name": "future", "builtin": "quantum", "every_ms": 1000, "timeout_ms": 1000},
             {"name": "format", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "output": "hologram"},
+            {"name": "pattern", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "output": "text", "pattern": "("},
+            {"name": "pointer", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "output": "json", "pointer": "a"},
+            {"name": "cron", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "cron": "* * *"},
+            {"name": "zone", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "cron": "@daily", "timezone": "X/Y"},
             {"name": "two words", "command": "x", "every_ms": 1000, "timeout_ms": 1000},
             {"name": "nul", "command": "a\u{0}b", "every_ms": 1000, "timeout_ms": 1000},
             17
@@ -242,14 +282,18 @@ mod tests {
             ("future", "no built-in check \"quantum\""),
             ("format", "unknown variant `hologram`"),
             ("nul", "NUL"),
+            ("pattern", "pattern: this is not a regular expression"),
+            ("pointer", "pointer: write it like /queue/depth"),
+            ("cron", "cron: \"* * *\" is not a cron expression"),
+            ("zone", "timezone: there is no time zone \"X/Y\""),
         ] {
             let Some(Work::Impossible(reason)) = work(name) else { panic!("{name}: {:?}", work(name)) };
             assert!(reason.contains(expected), "{reason}");
         }
         let disk = plan.checks.get(&CheckName::new("disk").unwrap()).unwrap();
         assert_eq!((disk.every_ms, disk.timeout_ms), (EVERY_MS.0, TIMEOUT_MS.0));
-        assert_eq!((plan.checks.len(), plan.problems.len()), (6, 6));
-        assert!(plan.problem().unwrap().ends_with("and 1 more"));
+        assert_eq!((plan.checks.len(), plan.problems.len()), (10, 10));
+        assert!(plan.problem().unwrap().ends_with("and 5 more"));
     }
 
     #[test]

@@ -8,3 +8,4 @@ pub mod output;
 pub mod pace;
 pub mod perfdata;
 pub mod schedule;
+pub mod timetable;

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::tz::TimeZone;
 use protocol::{AgentId, CheckName, CheckResult, ErrorCode, Origin, VERSION, run::RunEvent};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::{
-        check::{Check, Plan, phase_seed},
+        check::{At, Check, Plan, phase_seed},
         output::Finding,
         schedule::Schedule,
     },
@@ -95,13 +96,18 @@ impl Checks {
         let first = plan.borrow_and_update().clone();
         self.follow(first);
         while !stop.is_cancelled() {
-            let due = self.schedule.due(self.clock.now());
-            self.metrics.checks_skipped.inc_by(due.skipped);
-            for name in due.run {
-                self.start(&name, None);
+            for due in
+                [self.schedule.due(self.clock.now()), self.schedule.due_by_clock(service_kit::now_ms())]
+            {
+                self.metrics.checks_skipped.inc_by(due.skipped);
+                for name in due.run {
+                    self.start(&name, None);
+                }
             }
             let wake = self.schedule.next_wake().map(|at| at.saturating_sub(self.clock.now()));
-            let wake = Duration::from_millis(wake.unwrap_or(3_600_000));
+            let by_clock = self.schedule.wait_by_clock(service_kit::now_ms());
+            let wake = wake.into_iter().chain(by_clock).min().unwrap_or(3_600_000);
+            let wake = Duration::from_millis(wake);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wake) => {}
@@ -132,7 +138,17 @@ impl Checks {
         for (name, check) in &plan.checks {
             if self.plan.checks.get(name) != Some(check) {
                 self.cancels.get(name).inspect(|cancel| cancel.cancel());
-                self.schedule.add(now, name.clone(), check.every_ms, phase_seed(&self.agent, name));
+                let seed = phase_seed(&self.agent, name);
+                match &check.at {
+                    Some(At { cron, timezone }) => self.schedule.add_cron(
+                        service_kit::now_ms(),
+                        name.clone(),
+                        cron.clone(),
+                        zone(timezone.as_deref()),
+                        (check.every_ms, seed),
+                    ),
+                    None => self.schedule.add(now, name.clone(), check.every_ms, seed),
+                }
             }
         }
         self.plan = plan;
@@ -163,10 +179,12 @@ impl Checks {
             return;
         };
         let cancel = CancellationToken::new();
+        let skipped = self.schedule.take_skipped(name);
         let run = Run {
             agent: self.agent.clone(),
             revision: self.plan.revision,
             check,
+            skipped,
             cancel: cancel.clone(),
             permits: Arc::clone(&self.permits),
             prober: self.prober.clone(),
@@ -199,11 +217,22 @@ impl Checks {
     }
 }
 
+/// The zone of that name, by the host's own rules where it has them; without a name the host's zone.
+fn zone(name: Option<&str>) -> TimeZone {
+    match name {
+        None => TimeZone::system(),
+        // The name was checked against the zones that are built in, which are the last to be asked here.
+        Some(name) => jiff::tz::db().get(name).unwrap_or(TimeZone::UTC),
+    }
+}
+
 /// One run of one check.
 struct Run {
     agent: AgentId,
     revision: u64,
     check: Arc<Check>,
+    /// Runs left out before this one.
+    skipped: u64,
     cancel: CancellationToken,
     permits: Arc<Semaphore>,
     prober: Prober,
@@ -250,6 +279,7 @@ impl Run {
             signal,
             usage,
             duration_ms: protocol::duration::millis(started.elapsed()),
+            skipped: self.skipped,
             revision: self.revision,
             origin: Origin::Agent,
             replayed: false,

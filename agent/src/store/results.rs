@@ -357,6 +357,7 @@ mod tests {
             signal: None,
             usage: None,
             duration_ms: 0,
+            skipped: 0,
             revision: 0,
             origin: Origin::Agent,
             replayed: false,

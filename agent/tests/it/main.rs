@@ -5,4 +5,5 @@ mod by_hand;
 mod commands;
 mod configuration;
 mod delivery;
+mod plugins;
 mod rig;

@@ -125,6 +125,7 @@ fn result(seq: u64, at_ms: u64, value: f64) -> CheckResult {
         signal: None,
         usage: None,
         duration_ms: 0,
+        skipped: 0,
         revision: 1,
         origin: Origin::Agent,
         replayed: false,

@@ -281,6 +281,7 @@ pub(crate) fn result(seq: u64, value: f64) -> CheckResult {
         signal: None,
         usage: None,
         duration_ms: 1,
+        skipped: 0,
         revision: 1,
         origin: Origin::Agent,
         replayed: false,

@@ -60,7 +60,10 @@ fn fact(host: &Host, name: &str) -> Option<String> {
 
 const CHECKS: [Column<Check>; 5] = [
     Column { title: "CHECK", cell: |check, _| check.name.to_string() },
-    Column { title: "EVERY", cell: |check, _| duration::format(check.every) },
+    Column {
+        title: "EVERY",
+        cell: |check, _| check.cron.clone().unwrap_or_else(|| duration::format(check.every)),
+    },
     Column { title: "HOSTS", cell: |check, _| check.hosts.clone().unwrap_or_else(|| "all".to_owned()) },
     Column {
         title: "RUNS",

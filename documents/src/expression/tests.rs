@@ -47,6 +47,7 @@ impl World {
                 signal: None,
                 usage: None,
                 duration_ms: 1,
+                skipped: 0,
                 revision: 1,
                 origin: Origin::Agent,
                 replayed: false,

@@ -44,6 +44,7 @@ pub(crate) fn result(
         signal: None,
         usage: None,
         duration_ms: 0,
+        skipped: 0,
         revision: 0,
         origin: Origin::Http,
         replayed: at_ms.saturating_add(millis(LATE)) < now_ms,

@@ -47,6 +47,7 @@ fn check(builtin: &'static Builtin, warning: Option<&str>) -> Check {
         work: Work::Builtin(builtin, Options::default()),
         run: RunSettings::default(),
         every_ms: 1_000,
+        at: None,
         timeout_ms: 1_000,
         output: Output::default(),
         unit: None,
