@@ -1,5 +1,6 @@
 //! What the agent decides. No clock, no I/O, no async: `now` is an argument.
 
+pub mod account;
 pub mod builtin;
 pub mod check;
 pub mod delivery;

@@ -5,5 +5,7 @@ mod by_hand;
 mod commands;
 mod configuration;
 mod delivery;
+mod hostile;
 mod plugins;
 mod rig;
+mod run_settings;
