@@ -143,7 +143,9 @@ impl ServiceSettings for Settings {
     /// One thread: what it does next to the checks themselves is little, and every thread costs memory and wakes.
     fn runtime() -> tokio::runtime::Builder {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.thread_stack_size(512 * 1024);
+        // Each command that starts holds the thread for a good part of a millisecond. With tokio's intervals (61 and 31
+        // steps) a busy agent hears of the network and of its own spool too late to send anything.
+        runtime.event_interval(8).global_queue_interval(2).thread_stack_size(512 * 1024);
         runtime
     }
 }

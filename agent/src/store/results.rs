@@ -15,7 +15,7 @@ use std::{
 };
 
 use protocol::{CheckResult, limits};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::spool::{Entry, Limits, Spool, SpoolError};
 use crate::{core::output::fit, metrics::Metrics};
@@ -30,6 +30,16 @@ pub struct Results {
     inner: Arc<Mutex<Inner>>,
     added: Arc<Notify>,
     seen: Arc<Seen>,
+    /// As many as there are runs at their end, at most.
+    arrived: Arc<Mutex<Vec<Arrived>>>,
+}
+
+/// A result on its way into the spool.
+#[derive(Debug)]
+struct Arrived {
+    now_ms: u64,
+    result: CheckResult,
+    kept: oneshot::Sender<CheckResult>,
 }
 
 /// What can be known without waiting for the disk.
@@ -88,19 +98,41 @@ impl Results {
         };
         let seen = Arc::new(Seen::default());
         seen.look(&inner.spool);
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), added: Arc::new(Notify::new()), seen })
+        Ok(Self {
+            inner: Arc::new(Mutex::new(inner)),
+            added: Arc::new(Notify::new()),
+            seen,
+            arrived: Arc::default(),
+        })
     }
 
     /// Keep a result. It is in the spool when this returns, or in memory when the disk takes nothing. Returns it as it
     /// is kept: cut to its limits, with its number.
-    pub async fn add(&self, now_ms: u64, mut result: CheckResult) -> CheckResult {
-        let kept = self.with(move |inner| {
-            fit(&mut result);
-            inner.add(now_ms, result)
-        });
-        let kept = kept.await;
-        self.added.notify_one();
-        kept
+    pub async fn add(&self, now_ms: u64, result: CheckResult) -> CheckResult {
+        let (kept, done) = oneshot::channel();
+        let first = {
+            let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+            arrived.push(Arrived { now_ms, result, kept });
+            arrived.len() == 1
+        };
+        if first {
+            // One thread writes all that came until it had the spool. More of them would only wait for the disk.
+            let (arrived, added) = (Arc::clone(&self.arrived), Arc::clone(&self.added));
+            self.with(move |inner| {
+                let all = std::mem::take(&mut *arrived.lock().unwrap_or_else(PoisonError::into_inner));
+                for Arrived { now_ms, mut result, kept } in all {
+                    fit(&mut result);
+                    // Whoever does not wait any more does not need it.
+                    let _gone = kept.send(inner.add(now_ms, result));
+                }
+                added.notify_one();
+            })
+            .await;
+        }
+        match done.await {
+            Ok(result) => result,
+            Err(_) => std::panic::resume_unwind(Box::new("the write of a result panicked")),
+        }
     }
 
     /// Resolves after results were added.
@@ -370,5 +402,31 @@ mod tests {
         assert_eq!(again.seq, 2 + dropped, "those that were dropped are missing in the numbers");
         results.add(1, result("and on")).await;
         assert_eq!(results.read(again.seq, 9).await.unwrap().pop().unwrap().seq, again.seq + 1);
+    }
+
+    /// All that arrive together are kept, each with a number of its own, whoever of them stops waiting.
+    #[tokio::test]
+    async fn g1_results_that_come_at_once_are_kept_one_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { max_bytes: 1 << 20, max_age: Duration::from_secs(60) };
+        let results = Results::open(folder.path(), limits, 1, Metrics::default()).unwrap();
+        let adds = (0..100).map(|n| {
+            let results = results.clone();
+            tokio::spawn(async move { results.add(1, result(&n.to_string())).await })
+        });
+        let adds: Vec<_> = adds.collect();
+        // The first takes the others along: it has begun by then, and its end is not theirs.
+        tokio::task::yield_now().await;
+        adds[0].abort();
+        let mut seqs = Vec::new();
+        for add in adds {
+            seqs.extend(add.await.ok().map(|kept| kept.seq));
+        }
+        let kept = results.read(1, 1_000).await.unwrap();
+        assert_eq!(kept.len(), 100);
+        assert!(kept.iter().zip(1..).all(|(kept, seq)| kept.seq == seq));
+        seqs.sort_unstable();
+        seqs.dedup();
+        assert!(seqs.len() >= 99, "{}", seqs.len());
     }
 }

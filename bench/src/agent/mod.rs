@@ -11,11 +11,16 @@ mod stack;
 
 use std::{
     fmt::Write,
+    net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     figure::{Figure, Rounds},
@@ -102,9 +107,10 @@ async fn idle(stack: &mut Stack, program: &Path, extent: &Extent) -> anyhow::Res
     stack
         .apply(documents(builtins.map(|(n, name)| (format!("idle_{n}"), "1m", format!("builtin: {name}")))))
         .await?;
-    let (agent, ours) = stack.agent(program, None)?;
+    let agent = stack.agent(program, None, &[])?;
+    let ours = &agent.running;
     let (peers, missing) = peers::start(stack.folder.path()).await?;
-    stack.reach(&agent, IDLE_CHECKS as u64, LIMIT).await?;
+    stack.reach(&agent.id, IDLE_CHECKS as u64, LIMIT).await?;
     for (name, reason) in &missing {
         progress(&format!("agent: NOT MEASURED: {name}: {reason}"));
     }
@@ -249,25 +255,36 @@ async fn work(
     ])
 }
 
-/// A new agent with what is configured: results a second that are stored, and CPU time of one.
+/// A new agent with what is configured: results a second, and CPU time of one with its way to the spool and the broker.
 async fn load(
     stack: &mut Stack,
     program: &Path,
     core: Option<usize>,
     extent: &Extent,
 ) -> anyhow::Result<Measured> {
-    let (agent, running) = stack.agent(program, core)?;
-    // The first runs come within 2 s, or as soon as the core can do them.
-    stack.reach(&agent, u64::from(extent.shell_checks), LIMIT).await?;
-    let (stored, used, begun) =
-        (stack.stored(&agent).await?, proc::cpu(running.pid()), std::time::Instant::now());
+    let monitor = testkit::free_address();
+    let agent = stack.agent(program, core, &["--monitor", &monitor.to_string()])?;
+    let pid = agent.running.pid();
+    stack.reach(&agent.id, 1, LIMIT).await?;
+    // The first runs come within 2 s.
+    tokio::time::sleep(Duration::from_secs(3).min(extent.window)).await;
+    let (made, used, begun) = (results(monitor).await?, proc::cpu(pid), Instant::now());
     tokio::time::sleep(extent.window).await;
-    let (results, used) = (stack.stored(&agent).await? - stored, proc::cpu(running.pid()) - used);
+    let (made, used) = (results(monitor).await? - made, proc::cpu(pid) - used);
     let window = begun.elapsed().as_secs_f64();
-    ensure!(results > 0, "no result of {agent} was stored in {window:.0} s");
-    #[allow(clippy::cast_precision_loss)] // far below 2^53
-    let results = results as f64;
-    Ok(Measured { rate: results / window, cpu_ms: used * 1e3 / results })
+    ensure!(made > 0.0, "no result of {} in {window:.0} s", agent.id);
+    Ok(Measured { rate: made / window, cpu_ms: used * 1e3 / made })
+}
+
+/// What the agent itself says that it has measured.
+async fn results(monitor: SocketAddr) -> anyhow::Result<f64> {
+    let mut stream = TcpStream::connect(monitor).await?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+    let mut text = String::new();
+    tokio::time::timeout(LIMIT, stream.read_to_string(&mut text)).await.context("its metrics")??;
+    let count =
+        text.lines().find_map(|line| line.strip_prefix("dogwatch_agent_results_total ")?.parse().ok());
+    count.with_context(|| format!("the agent does not count its results: {text}"))
 }
 
 /// CPU time of a check by bash, curl and jq, in microseconds, in a few rounds.

@@ -23,7 +23,11 @@ use tokio::time::Instant;
 use super::{bare::hold, proc::Running};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-const AGENT: &str = "bench";
+
+pub(crate) struct Agent {
+    pub(crate) id: AgentId,
+    pub(crate) running: Running,
+}
 
 pub(crate) struct Stack {
     nats: NatsServer,
@@ -83,14 +87,15 @@ impl Stack {
         Ok(())
     }
 
-    /// A program of the agent with a state folder of its own, on one core where `taskset` is there.
+    /// The agent's program with a state folder of its own, held to one core where that is asked for.
     pub(crate) fn agent(
         &mut self,
         program: &Path,
         core: Option<usize>,
-    ) -> anyhow::Result<(AgentId, Running)> {
+        flags: &[&str],
+    ) -> anyhow::Result<Agent> {
         self.agents += 1;
-        let id = format!("{AGENT}-{}", self.agents);
+        let id = format!("bench-{}", self.agents);
         let mut command = on_core(core, program);
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("DOGWATCH_") {
@@ -101,22 +106,17 @@ impl Stack {
         command
             .args(["--agent-id", &id, "--nats-url", &self.nats.url(), "--log", "warn", "--state"])
             .arg(&state);
-        let running = Running::start(&mut command, &state.with_extension("log"))?;
-        Ok((AgentId::new(&id)?, running))
+        let running = Running::start(command.args(flags), &state.with_extension("log"))?;
+        Ok(Agent { id: AgentId::new(&id)?, running })
     }
 
-    /// Results of `agent` that are stored.
-    pub(crate) async fn stored(&self, agent: &AgentId) -> anyhow::Result<u64> {
-        let question = LossQuery { agent: Some(agent.clone()) };
-        let list: LossList = request(&self.client, subject::QUERY_LOSS, &question, TIMEOUT).await?;
-        Ok(list.agents.iter().map(|agent| agent.stored).sum())
-    }
-
-    /// Wait until so many results of `agent` are stored.
+    /// Wait until so many results of `agent` are stored: it is up, connected and configured.
     pub(crate) async fn reach(&self, agent: &AgentId, results: u64, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         loop {
-            let stored = self.stored(agent).await?;
+            let question = LossQuery { agent: Some(agent.clone()) };
+            let list: LossList = request(&self.client, subject::QUERY_LOSS, &question, TIMEOUT).await?;
+            let stored: u64 = list.agents.iter().map(|agent| agent.stored).sum();
             if stored >= results {
                 return Ok(());
             }
