@@ -186,6 +186,7 @@ fn sample(n: u64) -> anyhow::Result<CheckResult> {
         exit_code: Some(0),
         signal: None,
         usage: None,
+        skipped: 0,
         duration_ms: 3 + n % 9,
         revision: 42,
         origin: Origin::Agent,
