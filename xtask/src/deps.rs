@@ -57,15 +57,7 @@ const RULES: &[Rule] = &[
     Rule { name: "testkit", may_use: &["protocol"], never: &["sled", "fjall"] },
     Rule {
         name: "bench",
-        may_use: &[
-            "protocol",
-            "service-kit",
-            "agent",
-            "config-service",
-            "http-bridge",
-            "ingest",
-            "testkit",
-        ],
+        may_use: &["protocol", "service-kit", "agent", "config-service", "http-bridge", "ingest", "testkit"],
         never: &["sled"],
     },
     Rule { name: "xtask", may_use: &[], never: &["tokio"] },
