@@ -228,7 +228,9 @@ fn manual(builtin: &Builtin) -> String {
 #[must_use]
 pub fn document(builtin: &Builtin) -> String {
     let name = builtin.name;
-    format!("kind: Check\nname: {name}\nbuiltin: {name}\nevery: 1m\n{}", builtin.example())
+    let example = builtin.example();
+    let every = if example.starts_with("every:") { "" } else { "every: 1m\n" };
+    format!("kind: Check\nname: {name}\nbuiltin: {name}\n{every}{example}")
 }
 
 /// In words: `warning "> 80", critical "> 90"`.

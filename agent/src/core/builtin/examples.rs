@@ -15,7 +15,7 @@ pub(super) fn of(name: &str) -> &'static str {
         "log" => {
             "with:\n  path: /var/log/app/app.log\n  pattern: ERROR|FATAL\n  exclude: connection reset\ncritical: \"> 100\"\n"
         }
-        "updates" => "timeout: 2m\nwith:\n  judge: security\ncritical: \"> 0\"\n",
+        "updates" => "every: 1h\ntimeout: 2m\nwith:\n  judge: security\ncritical: \"> 0\"\n",
         "containers" => "with:\n  names: [web, db-*]\n",
         "gpu" => "with:\n  devices: [gpu0]\nwarning: \"> 80\"\n",
         "http" => {

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::core::builtin::tests::{Sample, with};
 
-    /// What each package manager printed on a host of its own.
+    /// In the form in which each package manager prints; that of apt is from a host.
     const APT: &str = "\
 Reading package lists...
 Building dependency tree...
