@@ -54,8 +54,17 @@ const RULES: &[Rule] = &[
         ],
         never: &["sled", "fjall", "axum"],
     },
+    Rule {
+        name: "predict",
+        may_use: &[],
+        never: &["tokio", "async-nats", "axum", "sled", "fjall", "tracing", "reqwest", "rand"],
+    },
     Rule { name: "testkit", may_use: &["protocol"], never: &["sled", "fjall"] },
-    Rule { name: "bench", may_use: &["protocol", "service-kit", "ingest", "testkit"], never: &["sled"] },
+    Rule {
+        name: "bench",
+        may_use: &["protocol", "service-kit", "ingest", "predict", "testkit"],
+        never: &["sled"],
+    },
     Rule { name: "xtask", may_use: &[], never: &["tokio"] },
 ];
 

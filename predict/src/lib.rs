@@ -1,0 +1,8 @@
+//! Prediction without I/O and without a clock: what is unusual, what comes next, when a limit is reached, and who is
+//! unlike the others. Every answer says why, in numbers and in words. No input makes it panic.
+
+pub mod forecast;
+mod numeric;
+mod series;
+
+pub use series::Point;
