@@ -3,6 +3,7 @@
 
 pub mod forecast;
 mod numeric;
+pub mod outlier;
 mod series;
 
 pub use series::Point;

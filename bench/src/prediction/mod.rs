@@ -3,7 +3,7 @@
 
 //X pub mod disk;
 pub mod files;
-//X pub mod hosts;
+pub mod hosts;
 pub mod m4;
 //X pub mod nab;
 //X pub mod score;
