@@ -5,7 +5,7 @@
 pub mod files;
 pub mod hosts;
 pub mod m4;
-//X pub mod nab;
+pub mod nab;
 //X pub mod score;
 pub mod time;
 
