@@ -6,5 +6,6 @@ pub mod forecast;
 mod numeric;
 pub mod outlier;
 mod series;
+pub mod time_to;
 
 pub use series::Point;

@@ -1,7 +1,7 @@
 //! Runs the crate `predict` over files of the public layouts, and scores what it says. The four programs
 //! `predict-nab`, `predict-m4`, `predict-hosts` and `predict-disk` and the benchmark `predict` share it.
 
-//X pub mod disk;
+pub mod disk;
 pub mod files;
 pub mod hosts;
 pub mod m4;
