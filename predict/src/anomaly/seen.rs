@@ -106,6 +106,13 @@ impl Seen {
         if cells == 0 { 0.0 } else { (count(cells) - 0.5) * scale.width / range }
     }
 
+    /// Novelty of a value that is learned at once.
+    pub(crate) fn meet(&mut self, value: f64) -> f64 {
+        let novelty = self.novelty(value);
+        self.add(value);
+        novelty
+    }
+
     pub(crate) fn add(&mut self, value: f64) {
         if !self.any {
             self.any = true;
