@@ -5,6 +5,7 @@
 mod figure;
 mod ingest;
 mod machine;
+mod predict;
 
 use std::{io::Write, process::ExitCode};
 
@@ -17,7 +18,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "predict"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -44,6 +45,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let mut figures: Vec<Figure> = Vec::new();
     if wanted("ingest") {
         figures.extend(runtime.block_on(ingest::run(args.quick)).context("ingest")?);
+    }
+    if wanted("predict") {
+        figures.extend(predict::run().context("predict")?);
     }
     let mut out = std::io::stdout().lock();
     if args.json {

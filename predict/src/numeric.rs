@@ -8,15 +8,13 @@ pub(crate) fn at(values: &[f64], i: usize) -> f64 {
     values.get(i).copied().unwrap_or_default()
 }
 
-#[allow(clippy::cast_precision_loss)] // counts far below 2^53
 pub(crate) fn count(n: usize) -> f64 {
     n as f64
 }
 
 /// A whole number out of `x`, held between `low` and `high`. NaN becomes `low`.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // held in range before
 pub(crate) fn whole(x: f64, low: usize, high: usize) -> usize {
-    if x.is_nan() { low } else { (x.max(0.0).min(1e15) as usize).clamp(low, high.max(low)) }
+    if x.is_nan() { low } else { (x.clamp(0.0, 1e15) as usize).clamp(low, high.max(low)) }
 }
 
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -152,8 +150,7 @@ impl Factor {
             }
         }
         for (j, row) in self.lower.iter().enumerate().rev() {
-            let below: f64 =
-                self.lower.iter().zip(&b).skip(j + 1).map(|(row, x)| at(row, j) * x).sum();
+            let below: f64 = self.lower.iter().zip(&b).skip(j + 1).map(|(row, x)| at(row, j) * x).sum();
             if let (Some(x), Some(pivot)) = (b.get_mut(j), row.get(j)) {
                 *x = (*x - below) / pivot;
             }

@@ -20,7 +20,10 @@ impl Point {
 pub(crate) const MAX_VALUE: f64 = 1e100;
 
 /// Steps that people and machines keep, in seconds. A grid takes one of them.
-const STEPS: &[u64] = &[1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604_800];
+const STEPS: &[u64] = &[
+    1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400,
+    604_800,
+];
 
 /// Values at equal steps; every cell has a number.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,11 +82,10 @@ impl Grid {
 
     /// How many steps `period_ms` has, when it has a whole number of them.
     pub(crate) fn steps(&self, period_ms: u64) -> Option<usize> {
-        (period_ms % self.step_ms == 0).then(|| whole(ms(period_ms / self.step_ms), 0, usize::MAX))
+        period_ms.is_multiple_of(self.step_ms).then(|| whole(ms(period_ms / self.step_ms), 0, usize::MAX))
     }
 }
 
-#[allow(clippy::cast_precision_loss)] // milliseconds far below 2^53
 pub(crate) fn ms(ms: u64) -> f64 {
     ms as f64
 }
@@ -119,7 +121,14 @@ mod tests {
     #[test]
     fn gaps_are_bridged_and_repeats_averaged() {
         let minute = 60_000;
-        let list = points(&[(4 * minute, 9.0), (0, 1.0), (minute, 2.0), (minute, 4.0), (2 * minute, f64::NAN), (3 * minute, 7.0)]);
+        let list = points(&[
+            (4 * minute, 9.0),
+            (0, 1.0),
+            (minute, 2.0),
+            (minute, 4.0),
+            (2 * minute, f64::NAN),
+            (3 * minute, 7.0),
+        ]);
         let grid = Grid::of(&list, 0, 100).unwrap();
         assert_eq!((grid.step_ms, grid.values), (minute, vec![1.0, 3.0, 5.0, 7.0, 9.0]));
     }
@@ -134,6 +143,11 @@ mod tests {
     fn a_long_series_gets_a_wider_step() {
         let list: Vec<Point> = (0..10_000).map(|i| Point::new(i * 60_000, 1.0)).collect();
         let grid = Grid::of(&list, 0, 1000).unwrap();
-        assert!(grid.values.len() <= 1000 && grid.step_ms == 600_000, "{} {}", grid.values.len(), grid.step_ms);
+        assert!(
+            grid.values.len() <= 1000 && grid.step_ms == 600_000,
+            "{} {}",
+            grid.values.len(),
+            grid.step_ms
+        );
     }
 }

@@ -49,7 +49,11 @@ pub fn fields(line: &str) -> Vec<String> {
 /// A field that may be written as it is, or in quotes.
 #[must_use]
 pub fn quoted(field: &str) -> String {
-    if field.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
+    if field.contains(['"', ',', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
 }
 
 /// A number, NaN where there is none.
@@ -67,7 +71,9 @@ pub fn below(folder: &Path, ending: &str) -> anyhow::Result<Vec<PathBuf>> {
             let path = entry?.path();
             if path.is_dir() && depth < MAX_DEPTH {
                 folders.push((path, depth + 1));
-            } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending)) && path.is_file() {
+            } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
+                && path.is_file()
+            {
                 found.push(path.strip_prefix(folder).unwrap_or(&path).to_owned());
             }
         }

@@ -19,7 +19,8 @@ pub fn groups(folder: &Path) -> anyhow::Result<Vec<Group>> {
     for path in files::below(folder, "csv")? {
         let text = files::text(&folder.join(&path))?;
         let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-        let names: Vec<String> = files::fields(lines.next().unwrap_or_default()).into_iter().skip(1).collect();
+        let names: Vec<String> =
+            files::fields(lines.next().unwrap_or_default()).into_iter().skip(1).collect();
         let mut values: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
         for line in lines {
             let row = files::fields(line);
@@ -42,7 +43,12 @@ pub fn run(folder: &Path, out: &Path) -> anyhow::Result<String> {
     let mut hosts = 0_usize;
     for group in &groups {
         for (host, verdict) in &group.hosts {
-            text.push_str(&format!("{},{},{:.6}\n", files::quoted(&group.name), files::quoted(host), verdict.score));
+            text.push_str(&format!(
+                "{},{},{:.6}\n",
+                files::quoted(&group.name),
+                files::quoted(host),
+                verdict.score
+            ));
             hosts += 1;
         }
     }

@@ -31,7 +31,9 @@ pub fn series(path: &Path, kind: &str) -> anyhow::Result<Vec<(String, Vec<f64>)>
 #[must_use]
 pub fn forecasts(series: &[(String, Vec<f64>)]) -> (BTreeMap<String, Forecast>, Duration) {
     let begun = Instant::now();
-    let all = series.iter().map(|(id, values)| (id.clone(), forecast_even(values, HOUR_MS, STEPS, Bounds::default())));
+    let all = series
+        .iter()
+        .map(|(id, values)| (id.clone(), forecast_even(values, HOUR_MS, STEPS, Bounds::default())));
     (all.collect(), begun.elapsed())
 }
 
@@ -44,7 +46,8 @@ pub fn run(data: &Path, out: &Path) -> anyhow::Result<String> {
     for (id, forecast) in &forecasts {
         // A series without any value has no forecast, but its line is asked for.
         let last = forecast.explanation.last;
-        let steps = |i: usize| forecast.steps.get(i).map_or((last, last, last), |s| (s.value, s.lower, s.upper));
+        let steps =
+            |i: usize| forecast.steps.get(i).map_or((last, last, last), |s| (s.value, s.lower, s.upper));
         for (text, pick) in [(&mut middle, 0), (&mut lower, 1), (&mut upper, 2)] {
             text.push_str(&files::quoted(id));
             for i in 0..STEPS {

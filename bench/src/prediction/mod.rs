@@ -6,13 +6,17 @@ pub mod files;
 pub mod hosts;
 pub mod m4;
 pub mod nab;
-//X pub mod score;
+pub mod score;
 pub mod time;
 
 use std::{io::Write, process::ExitCode};
 
 /// The whole of a program with path arguments: says on stderr what is wrong, and how it is used.
-pub fn program(usage: &str, paths: usize, run: impl FnOnce(&[std::path::PathBuf]) -> anyhow::Result<String>) -> ExitCode {
+pub fn program(
+    usage: &str,
+    paths: usize,
+    run: impl FnOnce(&[std::path::PathBuf]) -> anyhow::Result<String>,
+) -> ExitCode {
     let given: Vec<std::path::PathBuf> = std::env::args_os().skip(1).map(Into::into).collect();
     let (text, code) = if given.len() == paths {
         match run(&given) {

@@ -23,8 +23,10 @@ pub struct Row {
 pub fn rows(path: &Path) -> anyhow::Result<Vec<Row>> {
     let text = files::text(path)?;
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let head: Vec<String> = files::fields(lines.next().unwrap_or_default()).iter().map(|f| f.trim().to_lowercase()).collect();
-    let column = |name: &str, otherwise: usize| head.iter().position(|field| field == name).unwrap_or(otherwise);
+    let head: Vec<String> =
+        files::fields(lines.next().unwrap_or_default()).iter().map(|f| f.trim().to_lowercase()).collect();
+    let column =
+        |name: &str, otherwise: usize| head.iter().position(|field| field == name).unwrap_or(otherwise);
     let (stamps, values) = (column("timestamp", 0), column("value", 1));
     let mut last = 0;
     let rows = lines.map(|line| {

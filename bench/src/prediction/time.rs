@@ -6,7 +6,6 @@
 pub fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<f64>() {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range
         return (seconds.is_finite() && (0.0..1e13).contains(&seconds)).then_some((seconds * 1000.0) as u64);
     }
     let (date, time) = text.split_at_checked(10)?;
@@ -21,7 +20,9 @@ pub fn parse(text: &str) -> Option<u64> {
         None => (time.trim_end_matches(['Z', 'z']), ""),
     };
     let mut parts = clock.split(':');
-    let mut part = || parts.next().filter(|part| !part.is_empty()).map_or(Some(0.0), |part| part.trim().parse::<f64>().ok());
+    let mut part = || {
+        parts.next().filter(|part| !part.is_empty()).map_or(Some(0.0), |part| part.trim().parse::<f64>().ok())
+    };
     let (hours, minutes, seconds) = (part()?, part()?, part()?);
     let sign = if offset.starts_with('-') { -1.0 } else { 1.0 };
     let mut parts = offset.trim_start_matches(['+', '-']).split(':');
@@ -31,7 +32,6 @@ pub fn parse(text: &str) -> Option<u64> {
     if !of_day.is_finite() || of_day.abs() > 200_000.0 {
         return None;
     }
-    #[allow(clippy::cast_possible_truncation)] // held in range above
     let ms = days(year, month, day) * 86_400_000 + (of_day * 1000.0).round() as i64;
     u64::try_from(ms).ok()
 }
@@ -52,7 +52,13 @@ mod tests {
     #[test]
     fn times_of_all_kinds() {
         let at = Some(1_392_388_200_000);
-        for text in ["2014-02-14 14:30:00", "2014-02-14T14:30:00Z", "2014-02-14 14:30:00.000000", "2014-02-14T16:30:00+02:00", "1392388200"] {
+        for text in [
+            "2014-02-14 14:30:00",
+            "2014-02-14T14:30:00Z",
+            "2014-02-14 14:30:00.000000",
+            "2014-02-14T16:30:00+02:00",
+            "1392388200",
+        ] {
             assert_eq!(parse(text), at, "{text}");
         }
         for text in ["", "x", "2014-13-01 00:00:00", "2014-02-14 aa:00:00", "nan", "-5"] {

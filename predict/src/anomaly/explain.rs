@@ -61,8 +61,8 @@ impl Range {
         let step = 0.01 * (self.highest - self.lowest);
         self.low += step * (USUAL_LOW - if value < self.low { 1.0 } else { 0.0 });
         self.high += step * (USUAL_HIGH - if value <= self.high { 1.0 } else { 0.0 });
-        self.low = self.low.clamp(self.lowest, self.highest);
-        self.high = self.high.clamp(self.low, self.highest);
+        self.low = self.low.max(self.lowest).min(self.highest);
+        self.high = self.high.max(self.low).min(self.highest);
     }
 }
 
@@ -117,9 +117,15 @@ impl fmt::Display for Explanation {
         match self.reason {
             Reason::Missing => return write!(f, "no number"),
             Reason::Usual => write!(f, "{value:.4} is usual")?,
-            Reason::AboveAll => write!(f, "{value:.4} is above all {points} values before, by {far:.0} % of their range")?,
-            Reason::BelowAll => write!(f, "{value:.4} is below all {points} values before, by {far:.0} % of their range")?,
-            Reason::Between => write!(f, "{value:.4} was never seen, the nearest value is {far:.1} % of the range away")?,
+            Reason::AboveAll => {
+                write!(f, "{value:.4} is above all {points} values before, by {far:.0} % of their range")?
+            }
+            Reason::BelowAll => {
+                write!(f, "{value:.4} is below all {points} values before, by {far:.0} % of their range")?
+            }
+            Reason::Between => {
+                write!(f, "{value:.4} was never seen, the nearest value is {far:.1} % of the range away")?
+            }
             Reason::Hour => write!(f, "{value:.4} is known, but not at this hour of the day")?,
         }
         write!(f, "; usually {usual_low:.4} to {usual_high:.4}")

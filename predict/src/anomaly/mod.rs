@@ -11,13 +11,13 @@ mod recent;
 mod seen;
 
 use constants::{
-    DAY_GENERATION, DAY_PARTS, DELAY, ECHO, ECHO_POINTS, ECHO_SHARE, GENERATION, LARGEST, LONG_DELAY, LONG_RUN,
-    NEW_AGAINST_YESTERDAY, NEW_AT_THIS_HOUR, NEW_BEYOND_DRIFT, NEW_FLOOR, NEW_LONG_FLOOR, NEW_MEAN, NEW_SIZE,
-    NEW_VALUE, POWER, RUN, USUAL_EVIDENCE, USUAL_OVER, YOUNG_MS, YOUNG_POINTS,
+    DAY_GENERATION, DAY_PARTS, DELAY, ECHO, ECHO_POINTS, ECHO_SHARE, GENERATION, LARGEST, LONG_DELAY,
+    LONG_RUN, NEW_AGAINST_YESTERDAY, NEW_AT_THIS_HOUR, NEW_BEYOND_DRIFT, NEW_FLOOR, NEW_LONG_FLOOR, NEW_MEAN,
+    NEW_SIZE, NEW_VALUE, POWER, RUN, USUAL_EVIDENCE, USUAL_OVER, YOUNG_MS, YOUNG_POINTS,
 };
-use recent::{Recent, Yesterday};
 pub use explain::{Explanation, Reason};
 use explain::{Range, Times};
+use recent::{Recent, Yesterday};
 use seen::{Seen, SeenByHour};
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +98,7 @@ impl Detector {
         self.range.add(value);
         self.times.add(&self.range, value, at_ms);
         let (score, evidence) = self.settle(sum);
-        if self.points % GENERATION == 0 {
+        if self.points.is_multiple_of(GENERATION) {
             let all = [&mut self.values, &mut self.sizes, &mut self.before_drift];
             let runs = [&mut self.floors, &mut self.long_floors, &mut self.means];
             all.into_iter().chain(runs).for_each(Seen::next_generation);
@@ -121,12 +121,13 @@ impl Detector {
             sum += NEW_FLOOR * weight(self.floors.meet(floor));
         }
         if let Some((floor, mean)) = self.recent.run(LONG_RUN) {
-            sum += NEW_LONG_FLOOR * weight(self.long_floors.meet(floor)) + NEW_MEAN * weight(self.means.meet(mean));
+            sum += NEW_LONG_FLOOR * weight(self.long_floors.meet(floor))
+                + NEW_MEAN * weight(self.means.meet(mean));
         }
         if let Some(before) = self.yesterday.swap(at_ms, value) {
             sum += NEW_AGAINST_YESTERDAY * weight(self.changes.meet(value - before));
-            self.changed += 1;
-            if self.changed % DAY_GENERATION == 0 {
+            self.changed = self.changed.saturating_add(1);
+            if self.changed.is_multiple_of(DAY_GENERATION) {
                 self.changes.next_generation();
             }
         }
@@ -143,9 +144,10 @@ impl Detector {
         let left = (strength - ECHO * self.peak).max(0.0);
         self.peak -= self.peak / (ECHO_POINTS + ECHO_SHARE * n.min(ms(GENERATION)));
         self.peak = self.peak.max(strength);
-        self.points += 1;
+        self.points = self.points.saturating_add(1);
         // Onto 0 to 1, in the same order.
-        (left / (1.0 + left), strength / (1.0 + strength))
+        let score = |x: f64| if x.is_finite() { (x / (1.0 + x)).clamp(0.0, 1.0) } else { 0.0 };
+        (score(left), score(strength))
     }
 
     fn reason(&self, value: f64, plain: f64, hour: f64, sum: f64) -> Reason {

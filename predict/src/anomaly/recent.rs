@@ -32,12 +32,12 @@ impl Recent {
         if let Some(slot) = self.ring.as_flattened_mut().get_mut(slot) {
             *slot = single(value - self.origin);
         }
-        self.pushed += 1;
+        self.pushed = self.pushed.saturating_add(1);
     }
 
     /// The value so many points before the last one.
     pub(super) fn ago(&self, points: usize) -> Option<f64> {
-        let then = self.pushed.checked_sub(points as u64 + 1)?;
+        let then = self.pushed.checked_sub(points as u64)?.checked_sub(1)?;
         self.ring.as_flattened().get(place(then)).map(|slot| self.origin + f64::from(*slot))
     }
 
@@ -59,7 +59,6 @@ fn place(pushed: u64) -> usize {
     whole(ms(pushed % (ROW * ROWS) as u64), 0, ROW * ROWS - 1)
 }
 
-#[allow(clippy::cast_possible_truncation)] // that is meant; the largest value is far below the largest f32
 fn single(value: f64) -> f32 {
     value as f32
 }
@@ -81,12 +80,12 @@ impl Yesterday {
             (self.any, self.origin) = (true, value);
         }
         let slot = whole(ms(at_ms % DAY_MS / (DAY_MS / DAY_SLOTS as u64)), 0, DAY_SLOTS - 1);
-        #[allow(clippy::cast_possible_truncation)] // below 256
         let today = (at_ms / DAY_MS % 255) as u8;
         let day = self.days.as_flattened_mut().get_mut(slot)?;
         let (then, known) = (day.wrapping_sub(1), *day > 0);
         *day = today + 1;
-        let before = std::mem::replace(self.values.as_flattened_mut().get_mut(slot)?, single(value - self.origin));
+        let before =
+            std::mem::replace(self.values.as_flattened_mut().get_mut(slot)?, single(value - self.origin));
         let age = (255 + u16::from(today) - u16::from(then).min(255)) % 255;
         (known && (1..=u16::from(OLDEST_DAY)).contains(&age)).then(|| self.origin + f64::from(before))
     }

@@ -101,7 +101,8 @@ impl Seen {
             return (value - scale.highest) / range;
         }
         let cells = nearest(scale.cell(value, CELLS), |word| {
-            self.young.get(word).copied().unwrap_or_default() | self.old.get(word).copied().unwrap_or_default()
+            self.young.get(word).copied().unwrap_or_default()
+                | self.old.get(word).copied().unwrap_or_default()
         });
         if cells == 0 { 0.0 } else { (count(cells) - 0.5) * scale.width / range }
     }
@@ -138,7 +139,9 @@ impl Seen {
     /// What was not seen again for a whole generation is forgotten.
     pub(crate) fn next_generation(&mut self) {
         self.old = std::mem::replace(&mut self.young, [0; WORDS]);
-        let cells = || (0..CELLS).filter(|cell| self.old.get(cell / 64).is_some_and(|word| word >> (cell % 64) & 1 == 1));
+        let cells = || {
+            (0..CELLS).filter(|cell| self.old.get(cell / 64).is_some_and(|word| word >> (cell % 64) & 1 == 1))
+        };
         if let (Some(first), Some(last)) = (cells().next(), cells().next_back()) {
             let edge = |cell: usize| self.scale.base + self.scale.width * count(cell);
             self.scale.lowest = self.scale.lowest.max(edge(first));
@@ -163,7 +166,8 @@ fn nearest(cell: usize, word: impl Fn(usize) -> u64) -> usize {
     }
     let highest = |w: usize, bits: u64| (bits != 0).then(|| w * 64 + 63 - bits.leading_zeros() as usize);
     let lowest = |w: usize, bits: u64| (bits != 0).then(|| w * 64 + bits.trailing_zeros() as usize);
-    let below = highest(own, here & ((1 << bit) - 1)).or_else(|| (0..own).rev().find_map(|w| highest(w, word(w))));
+    let below =
+        highest(own, here & ((1 << bit) - 1)).or_else(|| (0..own).rev().find_map(|w| highest(w, word(w))));
     let above = lowest(own, here >> bit << bit).or_else(|| (own + 1..WORDS).find_map(|w| lowest(w, word(w))));
     let distance = |other: Option<usize>| other.map_or(CELLS, |other| other.abs_diff(cell));
     distance(below).min(distance(above))

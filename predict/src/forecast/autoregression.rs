@@ -57,7 +57,8 @@ impl Autoregression {
         let known = line.len();
         for _ in 0..steps {
             let value = |lag: &usize| line.len().checked_sub(*lag).map_or(0.0, |i| at(&line, i));
-            let past: f64 = self.lags.iter().zip(self.coefficients.iter().skip(1)).map(|(lag, c)| c * value(lag)).sum();
+            let past: f64 =
+                self.lags.iter().zip(self.coefficients.iter().skip(1)).map(|(lag, c)| c * value(lag)).sum();
             line.push(at(&self.coefficients, 0) + past);
         }
         line.split_off(known)
@@ -79,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_wave_goes_on() {
-        let wave: Vec<f64> = (0..200).map(|i| 10.0 + (f64::from(i) * std::f64::consts::TAU / 24.0).sin()).collect();
+        let wave: Vec<f64> =
+            (0..200).map(|i| 10.0 + (f64::from(i) * std::f64::consts::TAU / 24.0).sin()).collect();
         let model = Autoregression::fit(&wave, &[24, 48], false, 1e-6).unwrap();
         let ahead = model.run(&wave, 24);
         let worst = ahead.iter().zip(&wave[8..]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);

@@ -86,10 +86,17 @@ fn ahead(grid: &Grid, steps: usize, bounds: Bounds) -> Forecast {
         return Forecast { step_ms: grid.step_ms, steps: Vec::new(), explanation };
     };
     let begin = grid.last_ms();
+    let last = values.last().copied().unwrap_or_default();
     let steps = middle.iter().zip(&half).zip(1_u64..).map(|((value, half), i)| {
-        let value = value.clamp(low, high);
+        let value = if value.is_finite() { value.clamp(low, high) } else { last };
+        let half = if half.is_finite() { *half } else { high - low };
         let at_ms = begin.saturating_add(grid.step_ms.saturating_mul(i));
-        Step { at_ms, value, lower: (value - half).clamp(low.min(value), value), upper: (value + half).min(high.max(value)) }
+        Step {
+            at_ms,
+            value,
+            lower: (value - half).clamp(low.min(value), value),
+            upper: (value + half).min(high.max(value)),
+        }
     });
     Forecast {
         step_ms: grid.step_ms,
@@ -182,14 +189,29 @@ fn ensemble(
         .collect();
     let (middle, apart) = combined(&run(n, steps));
     let half = widths(&errors, steps).iter().zip(&apart).map(|(w, d)| WIDTH * w + DISAGREEMENT * d).collect();
-    Some(Band { middle, half, basis: Basis::Seasonal { short: seasons.0, long: seasons.1, models: fitted.len(), trials: errors.len() } })
+    Some(Band {
+        middle,
+        half,
+        basis: Basis::Seasonal {
+            short: seasons.0,
+            long: seasons.1,
+            models: fitted.len(),
+            trials: errors.len(),
+        },
+    })
 }
 
 /// The lags of a model in steps, as far as the series has those seasons and is long enough.
-fn lags(model: &[(isize, usize, usize)], seasons: (Option<usize>, Option<usize>), longest: usize) -> Vec<usize> {
+fn lags(
+    model: &[(isize, usize, usize)],
+    seasons: (Option<usize>, Option<usize>),
+    longest: usize,
+) -> Vec<usize> {
     let mut lags: Vec<usize> = model
         .iter()
-        .filter(|(_, short, long)| (*short == 0 || seasons.0.is_some()) && (*long == 0 || seasons.1.is_some()))
+        .filter(|(_, short, long)| {
+            (*short == 0 || seasons.0.is_some()) && (*long == 0 || seasons.1.is_some())
+        })
         .filter_map(|(steps, short, long)| {
             let period = short * seasons.0.unwrap_or_default() + long * seasons.1.unwrap_or_default();
             period.checked_add_signed(*steps)
@@ -220,7 +242,9 @@ fn widths(errors: &[Vec<f64>], steps: usize) -> Vec<f64> {
     let tried = errors.iter().map(Vec::len).max().unwrap_or_default();
     let pooled: Vec<f64> = (0..tried)
         .map(|i| {
-            let around = errors.iter().flat_map(|row| row.iter().skip(i.saturating_sub(POOL)).take(i.min(POOL) + POOL + 1));
+            let around = errors
+                .iter()
+                .flat_map(|row| row.iter().skip(i.saturating_sub(POOL)).take(i.min(POOL) + POOL + 1));
             let (sum, n) = around.fold((0.0, 0.0), |(sum, n), error| (sum + error * error, n + 1.0));
             if n > 0.0 { (sum / n).sqrt() } else { 0.0 }
         })
@@ -249,7 +273,10 @@ fn without_faults(values: &[f64], season: Option<usize>) -> Vec<f64> {
         return values.to_vec();
     }
     let near = |i: usize, distance: usize| {
-        [i.checked_sub(distance), i.checked_add(distance)].into_iter().flatten().filter_map(|j| values.get(j).copied())
+        [i.checked_sub(distance), i.checked_add(distance)]
+            .into_iter()
+            .flatten()
+            .filter_map(|j| values.get(j).copied())
     };
     values
         .iter()

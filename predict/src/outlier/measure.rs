@@ -50,8 +50,9 @@ pub(crate) fn measure(hosts: &[&[f64]]) -> Vec<Measured> {
     let thin = length.div_ceil(MAX_VALUES).max(1);
     let hosts: Vec<Vec<f64>> = hosts.iter().map(|values| without_gaps(values, length, thin)).collect();
     let length = hosts.first().map_or(0, Vec::len);
-    let group: Vec<f64> =
-        (0..length).map(|t| median_of(&mut hosts.iter().map(|values| at(values, t)).collect::<Vec<f64>>())).collect();
+    let group: Vec<f64> = (0..length)
+        .map(|t| median_of(&mut hosts.iter().map(|values| at(values, t)).collect::<Vec<f64>>()))
+        .collect();
     let recent = length - whole(count(length) * RECENT, 1, length);
     let rests: Vec<Vec<f64>> = hosts.iter().map(|values| rest(values, &group)).collect();
     let rough = |rest: &Vec<f64>| spread(&differences(rest));
@@ -117,7 +118,9 @@ fn beside(alone: &[Alone], usual_step: f64) -> Vec<Measured> {
 /// A value at which another host stands still, too, is a bound of the metric, not a fault.
 fn shared(alone: &[Alone], i: usize) -> bool {
     let Some(own) = alone.get(i) else { return false };
-    alone.iter().enumerate().any(|(j, other)| j != i && other.still.longest >= 2 && other.still.at.total_cmp(&own.still.at).is_eq())
+    alone.iter().enumerate().any(|(j, other)| {
+        j != i && other.still.longest >= 2 && other.still.at.total_cmp(&own.still.at).is_eq()
+    })
 }
 
 /// Every `thin`-th value, the last one again where one is missing, the median before the first.
@@ -135,7 +138,8 @@ fn without_gaps(values: &[f64], length: usize, thin: usize) -> Vec<f64> {
 /// changes, which a lasting fault spoils only once, with large ones weighing less.
 fn rest(values: &[f64], group: &[f64]) -> Vec<f64> {
     let reach = whole(count(group.len()) * FOLLOW, 3, group.len().max(3));
-    let moves = |line: &[f64]| -> Vec<f64> { line.iter().zip(line.iter().skip(reach)).map(|(a, b)| b - a).collect() };
+    let moves =
+        |line: &[f64]| -> Vec<f64> { line.iter().zip(line.iter().skip(reach)).map(|(a, b)| b - a).collect() };
     let (own, common) = (moves(values), moves(group));
     let mut follows = 1.0;
     for _ in 0..5 {
@@ -182,7 +186,11 @@ fn trend(late: &[f64], usual_step: f64) -> f64 {
         top += (count(i) - middle) * (part - centre);
         bottom += (count(i) - middle).powi(2);
     }
-    if bottom > 0.0 { (top / bottom * count(PARTS)).abs() / (error_of_mean(usual_step, late.len()) * 3.5) } else { 0.0 }
+    if bottom > 0.0 {
+        (top / bottom * count(PARTS)).abs() / (error_of_mean(usual_step, late.len()) * 3.5)
+    } else {
+        0.0
+    }
 }
 
 /// How much better a late copy of the group explains the host than the group itself does, and how late it is.
@@ -191,9 +199,10 @@ fn lag(values: &[f64], group: &[f64], recent: usize, usual_step: f64) -> (f64, u
     let left = |lag: usize| -> f64 {
         let copy: Vec<f64> = (recent..values.len()).map(|t| at(group, t.saturating_sub(lag))).collect();
         let (a, b) = (mean(own), mean(&copy));
-        let (top, bottom) = own.iter().zip(&copy).fold((0.0, 1e-9), |(top, bottom), (x, y)| {
-            (top + (x - a) * (y - b), bottom + (y - b).powi(2))
-        });
+        let (top, bottom) = own
+            .iter()
+            .zip(&copy)
+            .fold((0.0, 1e-9), |(top, bottom), (x, y)| (top + (x - a) * (y - b), bottom + (y - b).powi(2)));
         // Not negative and not much more than the group: the same movement, only late.
         let follows = (top / bottom).clamp(0.5, 1.5);
         let rest: f64 = own.iter().zip(&copy).map(|(x, y)| ((x - a) - follows * (y - b)).powi(2)).sum();

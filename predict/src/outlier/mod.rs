@@ -5,8 +5,8 @@ mod measure;
 
 use std::fmt;
 
-pub use constants::{LEAST_HOSTS, LEAST_VALUES, MAX_HOSTS, MAX_VALUES};
 use constants::{BURSTS, CHANGE, FLAT, LAG, LEVEL, LEVEL_FEW, NOISE, STEEP, TOGETHER, TREND};
+pub use constants::{LEAST_HOSTS, LEAST_VALUES, MAX_HOSTS, MAX_VALUES};
 use measure::{Measured, measure};
 use serde::Serialize;
 
@@ -96,9 +96,11 @@ fn judge(measured: &Measured, hosts: usize) -> Verdict {
     ];
     // What cannot be computed says nothing.
     let parts = parts.map(|(way, part)| (way, if part.is_finite() { part.clamp(0.0, 1e6) } else { 0.0 }));
-    let strength = parts.iter().map(|(_, part)| part.powi(TOGETHER)).sum::<f64>().powf(1.0 / f64::from(TOGETHER));
+    let strength =
+        parts.iter().map(|(_, part)| part.powi(TOGETHER)).sum::<f64>().powf(1.0 / f64::from(TOGETHER));
     let score = strength.powf(STEEP) / (1.0 + strength.powf(STEEP));
-    let strongest = parts.iter().max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, part)| *part >= 0.5).map(|(way, _)| *way);
+    let strongest =
+        parts.iter().max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, part)| *part >= 0.5).map(|(way, _)| *way);
     // A change that still goes on is a trend.
     let way = match strongest {
         Some(Way::Change) if measured.trend > 2.0 * measured.change.max(0.5) => Some(Way::Trend),
@@ -128,8 +130,12 @@ impl fmt::Display for Explanation {
             None if *hosts == 0 => write!(f, "too few hosts or values to compare"),
             None => write!(f, "like the {hosts} hosts of its group"),
             Some(Way::Level) => write!(f, "{distance:.4} {side} the group, usual is {usual_apart:.4}"),
-            Some(Way::Change) => write!(f, "went away from the group, now {distance:.4} {side} it, usual is {usual_apart:.4}"),
-            Some(Way::Trend) => write!(f, "goes away from the group, now {distance:.4} {side} it, usual is {usual_apart:.4}"),
+            Some(Way::Change) => {
+                write!(f, "went away from the group, now {distance:.4} {side} it, usual is {usual_apart:.4}")
+            }
+            Some(Way::Trend) => {
+                write!(f, "goes away from the group, now {distance:.4} {side} it, usual is {usual_apart:.4}")
+            }
             Some(Way::Noise) => write!(f, "{noise_ratio:.1} times as rough as the group"),
             Some(Way::Bursts) => write!(f, "short bursts that the {hosts} hosts of its group do not have"),
             Some(Way::Flat) => write!(f, "does not move while its group does"),

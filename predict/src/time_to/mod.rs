@@ -10,9 +10,10 @@ use std::fmt;
 
 pub use constants::MAX_HORIZON_MS;
 use constants::{
-    ALIKE, BEFORE_KNOT, DAY_MS, FALL, GROWTH_STEP, GROWTHS, INTERVAL, KNOT_STEP, KNOT_STRIDE, KNOTS, LEAST_BEND,
-    LEAST_CELLS, LEAST_FALL, LEAST_SEASON, LEAST_STEP_MS, MAX_CELLS, MAX_RESETS, MEMORIES, MEMORIES_FOR_SEASON,
-    NEAREST_KNOT, NOISE_AHEAD, ROUNDS, ROUNDS_OF_SAW, SEASONS_DAYS, SIGNIFICANT, SLOWEST_GROWTH,
+    ALIKE, BEFORE_KNOT, DAY_MS, FALL, GROWTH_STEP, GROWTHS, INTERVAL, KNOT_STEP, KNOT_STRIDE, KNOTS,
+    LEAST_BEND, LEAST_CELLS, LEAST_FALL, LEAST_SEASON, LEAST_STEP_MS, MAX_CELLS, MAX_RESETS, MEMORIES,
+    MEMORIES_FOR_SEASON, NEAREST_KNOT, NOISE_AHEAD, ROUNDS, ROUNDS_OF_SAW, SEASONS_DAYS, SIGNIFICANT,
+    SLOWEST_GROWTH,
 };
 use model::{Data, Fit, Season, Trend};
 use serde::Serialize;
@@ -82,15 +83,19 @@ pub fn time_to(points: &[Point], threshold: Threshold, horizon_ms: u64) -> TimeT
         Threshold::Above(limit) => (limit, 1.0),
         Threshold::Below(limit) => (-limit, -1.0),
     };
-    let latest = points.iter().filter(|point| crate::series::usable(point.value)).max_by_key(|point| point.at_ms);
+    let latest =
+        points.iter().filter(|point| crate::series::usable(point.value)).max_by_key(|point| point.at_ms);
     let (Some(latest), true) = (latest, limit.is_finite() && limit.abs() <= MAX_VALUE) else {
         return unknown(0, 0.0);
     };
     if sign * latest.value >= limit {
-        let explanation = Explanation { course: Course::Reached, ..unknown(points.len(), latest.value).explanation };
+        let explanation =
+            Explanation { course: Course::Reached, ..unknown(points.len(), latest.value).explanation };
         return TimeTo { hours: Some(0.0), earliest: Some(0.0), latest: Some(0.0), explanation };
     }
-    let Some(grid) = Grid::of(points, LEAST_STEP_MS, MAX_CELLS).filter(|grid| grid.values.len() >= LEAST_CELLS) else {
+    let Some(grid) =
+        Grid::of(points, LEAST_STEP_MS, MAX_CELLS).filter(|grid| grid.values.len() >= LEAST_CELLS)
+    else {
         return unknown(points.len(), latest.value);
     };
     // Reckoned in shares of the range: all sizes of numbers fit alike.
@@ -108,7 +113,11 @@ pub fn time_to(points: &[Point], threshold: Threshold, horizon_ms: u64) -> TimeT
     // The grid's last cell is centred on values up to the last point.
     let rising = rises(&fit);
     let run = |shift: f64, ahead: f64, rising: bool| {
-        if rising { crossing(&data, &fit, limit, horizon, shift, ahead).map(|cells| cells * hours_per_cell) } else { None }
+        if rising {
+            crossing(&data, &fit, limit, horizon, shift, ahead).map(|cells| cells * hours_per_cell)
+        } else {
+            None
+        }
     };
     let steeper = INTERVAL * fit.slope_error;
     let hours = run(0.0, NOISE_AHEAD, rising);
@@ -139,11 +148,14 @@ fn unknown(values: usize, last: f64) -> TimeTo {
 /// The best model, and the resets it was fitted with.
 fn best(values: &[f64], cells_per_day: f64) -> Option<(Vec<usize>, Fit)> {
     let falls = falls(values);
-    let sizes: Vec<f64> =
-        falls.iter().map(|fall| at(values, fall.saturating_sub(2)) - at(values, (fall + 1).min(values.len() - 1))).collect();
+    let sizes: Vec<f64> = falls
+        .iter()
+        .map(|fall| at(values, fall.saturating_sub(2)) - at(values, (fall + 1).min(values.len() - 1)))
+        .collect();
     let first = at(&sizes, 0);
     let saw = falls.len() >= 2 && sizes.iter().all(|size| (size / first).ln().abs() < ALIKE);
-    let resets: Vec<usize> = if saw { Vec::new() } else { falls.iter().rev().take(MAX_RESETS).copied().collect() };
+    let resets: Vec<usize> =
+        if saw { Vec::new() } else { falls.iter().rev().take(MAX_RESETS).copied().collect() };
     let data = Data { values, cells_per_day, resets: &resets };
     let mut seasons = vec![Season::None];
     for period in SEASONS_DAYS.iter().map(|days| whole(days * cells_per_day, 0, values.len())) {
@@ -167,7 +179,8 @@ fn best(values: &[f64], cells_per_day: f64) -> Option<(Vec<usize>, Fit)> {
         .collect();
     let found = |season: Season, trends: &[Trend], memories: &[f64]| -> Option<Fit> {
         let fits = memories.iter().flat_map(|memory| trends.iter().map(move |trend| (trend, memory)));
-        fits.filter_map(|(trend, memory)| data.fit(*trend, season, *memory)).min_by(|a, b| a.criterion.total_cmp(&b.criterion))
+        fits.filter_map(|(trend, memory)| data.fit(*trend, season, *memory))
+            .min_by(|a, b| a.criterion.total_cmp(&b.criterion))
     };
     let season = seasons
         .into_iter()
@@ -209,7 +222,9 @@ fn trends(data: &Data<'_>) -> Vec<Trend> {
 fn rises(fit: &Fit) -> bool {
     match fit.trend {
         Trend::Level => false,
-        Trend::Line | Trend::Knot(_) | Trend::Growth(_) => at(&fit.coefficients, 1) > SIGNIFICANT * fit.slope_error,
+        Trend::Line | Trend::Knot(_) | Trend::Growth(_) => {
+            at(&fit.coefficients, 1) > SIGNIFICANT * fit.slope_error
+        }
     }
 }
 
@@ -234,7 +249,9 @@ fn explained(data: &Data<'_>, fit: &Fit, last: f64, unit: f64, hours_per_cell: f
     let (course, per_day, since) = match fit.trend {
         Trend::Level => (Course::Standing, 0.0, None),
         Trend::Line => (Course::Steady, slope, None),
-        Trend::Knot(knot) => (Course::Turned, slope, Some(count(data.values.len() - 1 - knot.min(data.values.len() - 1)))),
+        Trend::Knot(knot) => {
+            (Course::Turned, slope, Some(count(data.values.len() - 1 - knot.min(data.values.len() - 1))))
+        }
         Trend::Growth(rate) => (Course::Bending, slope * rate, None),
     };
     let season = match fit.season {

@@ -97,8 +97,12 @@ impl Data<'_> {
         for _ in 0..if period > 0 { 3 } else { 1 } {
             (coefficients, slope_variance) = self.solve(&rows, columns, &left, memory)?;
             if period > 0 {
-                let errors: Vec<f64> =
-                    self.values.iter().zip(rows.chunks_exact(columns)).map(|(v, row)| v - dot(row, &coefficients)).collect();
+                let errors: Vec<f64> = self
+                    .values
+                    .iter()
+                    .zip(rows.chunks_exact(columns))
+                    .map(|(v, row)| v - dot(row, &coefficients))
+                    .collect();
                 profile = (0..period)
                     .map(|place| {
                         let here: Vec<f64> = errors.iter().skip(place).step_by(period).copied().collect();
@@ -136,8 +140,8 @@ impl Data<'_> {
             Season::Wave(_) => 4.0,
             Season::Profile(period) => PROFILE_COST * count(period),
         };
-        let criterion =
-            weights * variance.ln() - (1.0 - memory * memory).ln() + (trend_cost + season_cost) * weights.ln();
+        let criterion = weights * variance.ln() - (1.0 - memory * memory).ln()
+            + (trend_cost + season_cost) * weights.ln();
         let fit = Fit {
             trend,
             season,
