@@ -55,6 +55,8 @@ fn figure(
     }
 }
 
+type Measure = fn(&Path) -> anyhow::Result<Vec<Figure>>;
+
 pub(crate) fn run() -> anyhow::Result<Vec<Figure>> {
     let Some(folder) = std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from)
     else {
@@ -64,7 +66,7 @@ pub(crate) fn run() -> anyhow::Result<Vec<Figure>> {
         return Ok(Vec::new());
     };
     let mut figures = Vec::new();
-    let parts: [(&str, fn(&Path) -> anyhow::Result<Vec<Figure>>); 5] =
+    let parts: [(&str, Measure); 5] =
         [("nab", labelled), ("cloud", cloud), ("m4", hourly), ("hosts", groups), ("disk", disks)];
     for (name, measure) in parts {
         match entry(&folder, name)? {

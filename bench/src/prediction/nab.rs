@@ -46,8 +46,11 @@ pub fn scores(rows: &[Row]) -> Vec<f64> {
     rows.iter().map(|row| detector.observe(row.at_ms, row.value).score).collect()
 }
 
-/// Every table below `folder` with its scores, by its path, and the time that scoring took.
-pub fn all(folder: &Path) -> anyhow::Result<(BTreeMap<String, (Vec<Row>, Vec<f64>)>, Duration)> {
+/// Tables with their scores, by path.
+pub type Scored = BTreeMap<String, (Vec<Row>, Vec<f64>)>;
+
+/// Every table below `folder`, and the time that scoring took.
+pub fn all(folder: &Path) -> anyhow::Result<(Scored, Duration)> {
     let (mut all, mut took) = (BTreeMap::new(), Duration::ZERO);
     for path in files::below(folder, "csv")? {
         let rows = rows(&folder.join(&path))?;

@@ -109,7 +109,7 @@ pub fn m4(series: &[(&[f64], &[f64], &[Step])]) -> M4 {
         let scale = mean(history.iter().zip(history.iter().skip(DAY)).map(|(a, b)| (b - a).abs()));
         let values: Vec<f64> = forecast.iter().map(|step| step.value).collect();
         let simple = naive2(history, actual.len());
-        if !(scale > 0.0) {
+        if scale.is_nan() || scale <= 0.0 {
             continue;
         }
         for (sums, forecast) in [(&mut own, &values), (&mut peer, &simple)] {

@@ -60,10 +60,11 @@ pub fn forecast(points: &[Point], horizon_ms: u64, bounds: Bounds) -> Forecast {
 }
 
 /// Forecasts `steps` (at most 336) values of a series that is even already, for benchmarks. Values that are not finite
-/// repeat the one before.
+/// repeat the one before, the first ones the one after.
 #[must_use]
 pub fn forecast_even(values: &[f64], step_ms: u64, steps: usize, bounds: Bounds) -> Forecast {
-    let (mut last, skip) = (0.0, values.len().saturating_sub(MAX_CELLS));
+    let skip = values.len().saturating_sub(MAX_CELLS);
+    let mut last = values.iter().skip(skip).copied().find(|v| usable(*v)).unwrap_or_default();
     let values = values.iter().skip(skip).map(|v| {
         last = if usable(*v) { *v } else { last };
         last

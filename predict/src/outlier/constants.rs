@@ -46,7 +46,7 @@ pub(crate) const TREND: f64 = 8.0;
 pub(crate) const NOISE: f64 = 0.56;
 pub(crate) const FLAT: f64 = 0.2;
 pub(crate) const LAG: f64 = 0.31;
-pub(crate) const BURSTS: f64 = 0.43;
+pub(crate) const BURSTS: f64 = 0.39;
 
 /// Kinds of difference add up as the eighth root of eighth powers: nearly the largest, a little more when two agree.
 pub(crate) const TOGETHER: i32 = 8;
