@@ -1,7 +1,7 @@
 //! The constants of the detector, each with the reason for its value. Found on the public part of the Numenta Anomaly
 //! Benchmark and of Microsoft's cloud monitoring set, both with the same values; around them the results are flat.
 
-/// Cells for the values seen of one kind. 256 to 16,384 measured alike; 512 take 64 bytes.
+/// Cells for the values seen of one kind. 512 to 4,096 measured alike; 512 take 64 bytes.
 pub(crate) const CELLS: usize = 512;
 pub(crate) const WORDS: usize = CELLS / 64;
 
@@ -28,7 +28,7 @@ pub(crate) const DAY_PARTS: usize = 48;
 pub(crate) const DAY_SLOTS: usize = 288;
 pub(crate) const OLDEST_DAY: u8 = 7;
 
-/// What each kind of evidence counts. The mean of what searches over three folds of the files and over all of them
+/// What each kind of evidence counts. The mean of what searches over two folds of the files and over all of them
 /// came to, rounded: finer steps are not measurable on 53 and 84 labelled windows.
 pub(crate) const NEW_VALUE: f64 = 0.5;
 pub(crate) const NEW_AT_THIS_HOUR: f64 = 2.3;
