@@ -2,11 +2,12 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bins \
-        --package agent --package config-service --package ingest --package alerter \
+RUN cargo build --profile agent --locked --package agent \
+    && cargo build --release --locked --bins \
+        --package config-service --package ingest --package alerter \
         --package http-bridge --package cli \
     && mkdir /out \
-    && cp target/release/dogwatch target/release/dogwatch-agent target/release/dogwatch-config-service \
+    && cp target/agent/dogwatch-agent target/release/dogwatch target/release/dogwatch-config-service \
         target/release/dogwatch-ingest target/release/dogwatch-alerter target/release/dogwatch-http-bridge /out/
 
 FROM debian:bookworm-slim

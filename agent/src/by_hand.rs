@@ -1,15 +1,21 @@
 //! `dogwatch-agent check NAME`: one built-in check now, with the output and the exit code of a Nagios plugin, so that it
 //! serves other systems too. It needs no broker, no settings and no state.
 
-use std::{ffi::OsString, fmt::Write as _, io::Write as _, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap, ffi::OsString, fmt::Write as _, io::Write as _, path::PathBuf, process::ExitCode,
+    time::Duration,
+};
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use protocol::{CheckName, Status, Threshold, document::OutputFormat};
+use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
+use protocol::{
+    CheckName, Status, Threshold,
+    work::{Output, RunSettings},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::{
-        builtin::{ALL, About, Builtin, Defaults},
+        builtin::{ALL, About, Builtin, Defaults, Kind, Opt, Options},
         check::{Check, Work},
         output::Finding,
         perfdata,
@@ -19,6 +25,7 @@ use crate::{
 
 /// Of the plugin convention. It stands for wrong use as well: clap's own 2 would say "critical".
 const UNKNOWN: u8 = 3;
+const STATE: &str = "state";
 
 /// Run with the arguments from `check` on. Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown or wrong use.
 #[must_use]
@@ -45,7 +52,10 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<(String, u8), clap::E
     else {
         return Ok((list(), 0));
     };
-    let finding = find(builtin, options)
+    let with = options_of(builtin, options).map_err(|reason| {
+        command().error(ErrorKind::ValueValidation, format!("{}: {reason}", builtin.name))
+    })?;
+    let finding = find(builtin, with, options)
         .unwrap_or_else(|error| Finding::unknown(format!("{} UNKNOWN - {error}", builtin.title())));
     let code = match finding.status {
         Status::Ok => 0,
@@ -58,24 +68,81 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<(String, u8), clap::E
 
 /// # Errors
 /// When there is no thread for it.
-fn find(builtin: &'static Builtin, options: &ArgMatches) -> anyhow::Result<Finding> {
-    let threshold = |name: &str| options.get_one::<Threshold>(name).cloned();
-    let timeout = options.get_one::<Duration>("timeout").copied().unwrap_or_default();
+fn find(builtin: &'static Builtin, with: Options, given: &ArgMatches) -> anyhow::Result<Finding> {
+    let threshold = |name: &str| given.get_one::<Threshold>(name).cloned();
+    let timeout = given.get_one::<Duration>("timeout").copied().unwrap_or_default();
+    // Whoever calls it for two logs in turn means two checks.
+    let hash = crc32fast::hash(format!("{with:?}").as_bytes());
+    let name =
+        if builtin.remembers() { format!("{}-{hash:08x}", builtin.name) } else { builtin.name.to_owned() };
     let check = Check {
-        name: CheckName::new(builtin.name)?,
-        work: Work::Builtin(builtin),
+        name: CheckName::new(&name)?,
+        work: Work::Builtin(builtin, with),
+        run: RunSettings::default(),
         every_ms: 0,
+        at: None,
         timeout_ms: protocol::duration::millis(timeout),
-        output: OutputFormat::default(),
+        output: Output::default(),
         unit: None,
         warning: threshold("warning"),
         critical: threshold("critical"),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let ran = runtime.block_on(Prober::default().run(&check, &CancellationToken::new()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let state = if builtin.remembers() { given.get_one::<PathBuf>(STATE).cloned() } else { None };
+    let prober = state.map_or_else(Prober::default, Prober::remembering_in);
+    let ran = runtime.block_on(async {
+        let mut ran = prober.run(&check, &CancellationToken::new()).await;
+        if let Some(keep) = ran.as_mut().and_then(|ran| ran.keep.take()) {
+            keep.keep().await;
+        }
+        ran
+    });
     // A reading that hangs is not waited for.
     runtime.shutdown_background();
     Ok(ran.map_or_else(|| Finding::unknown("cancelled"), |ran| ran.finding))
+}
+
+/// What the flags give as options.
+///
+/// # Errors
+/// Names the option that is wrong.
+fn options_of(builtin: &'static Builtin, given: &ArgMatches) -> Result<Options, String> {
+    let mut with = BTreeMap::new();
+    for option in builtin.options {
+        let values: Vec<serde_json::Value> = given
+            .get_many::<String>(option.name)
+            .into_iter()
+            .flatten()
+            .map(|text| text.as_str().into())
+            .collect();
+        let value = match (option.kind, values.as_slice()) {
+            (_, []) => continue,
+            (Kind::Texts, _) => values.into(),
+            (_, [.., last]) => last.clone(),
+        };
+        with.insert(option.name.to_owned(), value);
+    }
+    Options::read(builtin.options, &with)
+}
+
+/// The flag of an option: `_` becomes `-`.
+fn flag(option: &Opt) -> Arg {
+    let mut help = option.about.to_owned();
+    if let Some(default) = option.default {
+        help = format!("{help} [default: {default}]");
+    }
+    let arg = Arg::new(option.name)
+        .long(option.name.replace('_', "-"))
+        .value_name(option.kind.hint())
+        .allow_hyphen_values(true)
+        .required(option.required)
+        .help(help)
+        .help_heading("Options of this check");
+    match option.kind {
+        Kind::Texts => arg.action(ArgAction::Append).value_delimiter(','),
+        Kind::Flag => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        _ => arg,
+    }
 }
 
 fn command() -> Command {
@@ -96,6 +163,10 @@ fn command() -> Command {
         .default_value("10s")
         .value_parser(service_kit::settings::duration)
         .help("How long it may take before the answer is \"unknown\"");
+    let state =
+        Arg::new(STATE).long(STATE).value_name("FOLDER").value_parser(clap::value_parser!(PathBuf)).help(
+            "Folder to remember the last position in; without one, it looks at the end of what is there",
+        );
     let one = |builtin: &'static Builtin| {
         Command::new(builtin.name)
             .about(builtin.about)
@@ -107,6 +178,8 @@ fn command() -> Command {
             ))
             .arg(threshold("critical", 'c', "Values that are critical, written in the same way"))
             .arg(timeout.clone())
+            .args(builtin.remembers().then(|| state.clone()))
+            .args(builtin.options.iter().map(flag))
     };
     Command::new("check")
         .bin_name("dogwatch-agent check")
@@ -140,20 +213,33 @@ fn manual(builtin: &Builtin) -> String {
         // Writing to a string cannot fail.
         let _infallible = writeln!(text, " {mark} {name:<20} {unit:<7} {about}");
     }
-    let name = builtin.name;
     let _infallible = write!(
         text,
-        "\nDefault thresholds, in force when none is given: {}\n\nAs a document:\n  kind: Check\n  name: {name}\n  builtin: {name}\n  every: 1m",
+        "\nDefault thresholds, in force when none is given: {}\n\nAs a document:",
         defaults(&builtin.defaults)
     );
+    for line in document(builtin).lines() {
+        let _infallible = write!(text, "\n  {line}");
+    }
     text
+}
+
+/// A check that runs it, with the options that one usually gives.
+#[must_use]
+pub fn document(builtin: &Builtin) -> String {
+    let name = builtin.name;
+    let example = builtin.example();
+    let every = if example.starts_with("every:") { "" } else { "every: 1m\n" };
+    format!("kind: Check\nname: {name}\nbuiltin: {name}\n{every}{example}")
 }
 
 /// In words: `warning "> 80", critical "> 90"`.
 #[must_use]
 pub fn defaults(defaults: &Defaults) -> String {
     let each = if defaults.per_processor { " for each processor" } else { "" };
-    let one = |name: &str, bound: Option<f64>| bound.map(|bound| format!("{name} \"> {bound}\"{each}"));
+    let one = |name: &str, bound: Option<f64>| {
+        bound.map(|bound| format!("{name} \"{}\"{each}", defaults.side.beyond(bound)))
+    };
     let both = [one("warning", defaults.warning), one("critical", defaults.critical)];
     let both: Vec<String> = both.into_iter().flatten().collect();
     if both.is_empty() { "none".to_owned() } else { both.join(", ") }

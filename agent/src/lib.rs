@@ -7,7 +7,7 @@
 //!
 //! `core` decides and does no I/O; `inbound` and `outbound` talk; `store` keeps; [`service`] wires.
 //! Deliberately absent: a shell's view of the world (no globals, no own runtime, nothing on stdout;
-//! [`by_hand`] alone, which is another program in the same file, has both) and any query of
+//! [`by_hand`] and [`try_it`], which are other programs in the same file, have both) and any query of
 //! other agents: the broker lets an agent touch nothing but its own subjects (G4).
 
 pub mod by_hand;
@@ -15,9 +15,11 @@ pub mod core;
 pub mod inbound;
 pub mod metrics;
 pub mod outbound;
+pub mod program;
 pub mod service;
 pub mod settings;
 pub mod store;
+pub mod try_it;
 
 pub use service::start;
 pub use settings::Settings;

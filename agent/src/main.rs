@@ -5,5 +5,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == "check") {
         return agent::by_hand::main(std::env::args_os().skip(1));
     }
-    service_kit::process::main("agent", agent::service::start)
+    let settings: agent::Settings = service_kit::settings::load();
+    if let Some(mode) = settings.try_it.mode() {
+        return agent::try_it::main(settings, mode);
+    }
+    service_kit::process::main_with("agent", settings, agent::program::start)
 }

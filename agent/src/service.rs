@@ -1,15 +1,18 @@
 //! Putting the agent together.
 
+use std::sync::Arc;
+
 use protocol::CheckName;
 use service_kit::{Context, files::DataFolder};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    core::check::phase_seed,
-    inbound::{config::Follower, link},
+    core::check::{Plan, phase_seed},
+    inbound::{config::Follower, link, local::Local, run},
     metrics::Metrics,
     outbound::{
-        checks::{Checks, Clock},
+        checks::{Checks, Clock, Handle},
         sender::Sender,
     },
     settings::Settings,
@@ -22,9 +25,30 @@ use crate::{
 /// the spool is synced.
 ///
 /// # Errors
-/// When the state folder cannot be used, or no id can be made for this host.
+/// When the state folder or the policy cannot be used, or no id can be made for this host.
 pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
+    launch(settings, ctx).await.map(drop)
+}
+
+/// What [`crate::program`] needs of an agent that runs.
+pub struct Running {
+    pub local: watch::Sender<Local>,
+    pub plan: watch::Receiver<Arc<Plan>>,
+    pub link: watch::Receiver<u64>,
+    pub checks: Handle,
+    pub metrics: Metrics,
+}
+
+/// As [`start`].
+///
+/// # Errors
+/// As [`start`].
+pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running> {
     let agent = settings.id()?;
+    let (local, local_changes) = watch::channel({
+        let settings = settings.clone();
+        tokio::task::spawn_blocking(move || Local::load(&settings)).await??
+    });
     let (path, metrics, clock) = (settings.state.clone(), Metrics::register(&ctx), Clock::start());
     let limits = Limits { max_bytes: settings.spool_max_bytes, max_age: settings.spool_max_age };
     let (folder, results) = {
@@ -44,27 +68,39 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         ctx: ctx.clone(),
         agent: agent.clone(),
         folder: folder.path().to_owned(),
-        labels: settings.labels(),
+        local: local_changes,
         poll: settings.poll,
         seed,
         metrics: metrics.clone(),
     };
     let plan = follower.start(link.clone());
+    let (orders, ordered) = tokio::sync::mpsc::channel(4);
+    run::serve(&ctx, &agent, orders).await?;
 
     // The sender goes on until the checks have added their last result.
     let (stop, quiet) = (ctx.tasks.token(), CancellationToken::new());
     let concurrency = usize::from(settings.concurrency);
-    let checks = Checks::new(agent.clone(), clock, results.clone(), metrics.clone(), concurrency);
+    let checks = Checks::new(agent.clone(), clock, results.clone(), metrics.clone(), concurrency)
+        .remembering_in(folder.path().join("checks"))
+        .pause_after(settings.guard.pause_after);
+    let running = Running {
+        local,
+        plan: plan.clone(),
+        link: link.clone(),
+        checks: checks.handle(),
+        metrics: metrics.clone(),
+    };
     let no_more = quiet.clone().drop_guard();
     ctx.tasks.spawn("checks", async move {
         let _no_more = no_more;
-        checks.run(plan, stop).await
+        checks.run(plan, ordered, stop).await
     });
-    let sender = Sender { ctx: ctx.clone(), agent, clock, results, metrics };
+    let (until, replay_rate) = (settings.spool_until, settings.replay_rate);
+    let sender = Sender { ctx: ctx.clone(), agent, clock, results, metrics, until, replay_rate };
     ctx.tasks.spawn("sender", async move {
         // The folder is this process's until the last write.
         let _folder = folder;
         sender.run(link, quiet).await
     });
-    Ok(())
+    Ok(running)
 }

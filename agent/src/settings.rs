@@ -1,5 +1,8 @@
 //! Settings of the agent.
 
+mod guard;
+mod try_it;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
@@ -8,6 +11,11 @@ use service_kit::{
     nats::Wait,
     process::ServiceSettings,
     settings::{Common, duration},
+};
+
+pub use self::{
+    guard::GuardSettings,
+    try_it::{Format, Mode, TryIt},
 };
 
 /// Runs checks on this host and sends their results.
@@ -50,6 +58,18 @@ pub struct Settings {
         value_parser = duration
     )]
     pub spool_max_age: Duration,
+    /// When a result may leave the spool: once ingest has it on disk, or once the broker acknowledged it
+    #[arg(long, env = "DOGWATCH_AGENT_SPOOL_UNTIL", value_name = "WHEN", value_enum, default_value_t)]
+    pub spool_until: SpoolUntil,
+    /// Results a second at which a backlog is sent after an outage; new results go past it
+    #[arg(
+        long,
+        env = "DOGWATCH_AGENT_REPLAY_RATE",
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub replay_rate: u32,
     /// Checks that run at once
     #[arg(
         long,
@@ -59,6 +79,28 @@ pub struct Settings {
         value_parser = clap::value_parser!(u16).range(1..=1024)
     )]
     pub concurrency: u16,
+    /// Folder with files and programs that give facts about this host
+    #[arg(
+        long,
+        env = "DOGWATCH_AGENT_FACTS_DIR",
+        value_name = "DIR",
+        default_value = "/etc/dogwatch/facts.d"
+    )]
+    pub facts_dir: PathBuf,
+    #[command(flatten)]
+    pub guard: GuardSettings,
+    #[command(flatten)]
+    pub try_it: TryIt,
+}
+
+/// What lets the spool forget a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum SpoolUntil {
+    /// Ingest's durable watermark: also a broker that forgets costs nothing.
+    #[default]
+    Stored,
+    /// The broker's acknowledgement: for brokers that sync before they acknowledge, and where no ingest answers.
+    Acknowledged,
 }
 
 /// The host name gives no id, and none was set.
@@ -97,6 +139,15 @@ impl ServiceSettings for Settings {
     fn inbox_prefix(&self) -> Option<String> {
         Some(protocol::subject::agent_inbox(&self.id().ok()?))
     }
+
+    /// One thread: what it does next to the checks themselves is little, and every thread costs memory and wakes.
+    fn runtime() -> tokio::runtime::Builder {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        // Each command that starts holds the thread for a good part of a millisecond. With tokio's intervals (61 and 31
+        // steps) a busy agent hears of the network and of its own spool too late to send anything.
+        runtime.event_interval(8).global_queue_interval(2).thread_stack_size(512 * 1024);
+        runtime
+    }
 }
 
 /// Name of this host as the kernel knows it.
@@ -123,10 +174,18 @@ mod tests {
         assert_eq!(settings.labels().get("site").map(String::as_str), Some("b"));
         assert_eq!((settings.poll.as_secs(), settings.concurrency), (60, 16));
         assert_eq!((settings.spool_max_bytes, settings.spool_max_age.as_secs()), (256 << 20, 7 * 86_400));
+        assert_eq!((settings.guard.max_memory, settings.guard.max_cpu), (256 << 20, 100));
         let named = read(&["--agent-id", "web-01"]).unwrap();
         assert_eq!(named.inbox_prefix().as_deref(), Some("_INBOX_web-01"));
-        for bad in [["--label", "web"], ["--agent-id", "Web.1"], ["--concurrency", "0"], ["--poll", "often"]]
-        {
+        for bad in [
+            ["--label", "web"],
+            ["--agent-id", "Web.1"],
+            ["--concurrency", "0"],
+            ["--poll", "often"],
+            ["--max-memory", "much"],
+            ["--once", "--dry-run"],
+            ["-o", "json"],
+        ] {
             assert!(read(&bad).is_err(), "{bad:?}");
         }
     }

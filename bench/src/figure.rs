@@ -33,6 +33,40 @@ impl Range {
     }
 }
 
+impl Figure {
+    /// Without a target. A peer that is missing (`None`) has no numbers: `null` in JSON.
+    pub(crate) fn beside(
+        bench: &'static str,
+        case: &'static str,
+        (metric, unit): (&'static str, &'static str),
+        ours: &Rounds,
+        peer: &'static str,
+        theirs: Option<&Rounds>,
+    ) -> Self {
+        let peer_value = theirs.map_or(f64::NAN, |theirs| theirs.median);
+        let nothing = Range { min: f64::NAN, max: f64::NAN };
+        Self {
+            bench,
+            case,
+            metric,
+            value: ours.median,
+            unit,
+            peer,
+            peer_value,
+            ratio: ours.median / peer_value,
+            target: "",
+            ok: true,
+            range: ours.range,
+            peer_range: theirs.map_or(nothing, |theirs| theirs.range),
+        }
+    }
+
+    pub(crate) fn held_to(self, target: &'static str, met: impl Fn(&Self) -> bool) -> Self {
+        let ok = met(&self);
+        Self { target, ok, ..self }
+    }
+}
+
 /// Median and range of the rounds.
 pub(crate) struct Rounds {
     pub(crate) median: f64,
@@ -62,16 +96,35 @@ pub(crate) fn table(figures: &[Figure]) -> Table {
             shown(figure.value, figure.range, figure.unit),
             figure.peer.to_owned(),
             shown(figure.peer_value, figure.peer_range, figure.unit),
-            format!("{:.2}", figure.ratio),
+            ratio(figure.ratio),
             figure.target.to_owned(),
-            if figure.ok { "met" } else { "MISSED" }.to_owned(),
+            verdict(figure).to_owned(),
         ]);
     }
     table
 }
 
+fn ratio(ratio: f64) -> String {
+    match ratio {
+        none if !none.is_finite() => String::new(),
+        small if small < 0.1 => format!("1/{:.0}", 1.0 / small),
+        ratio => format!("{ratio:.2}"),
+    }
+}
+
+fn verdict(figure: &Figure) -> &'static str {
+    match figure {
+        Figure { target: "", .. } => "",
+        figure if figure.ratio.is_nan() => "NOT MEASURED",
+        Figure { ok: true, .. } => "met",
+        _ => "MISSED",
+    }
+}
+
 fn shown(value: f64, range: Range, unit: &str) -> String {
-    if value >= 10_000.0 {
+    if value.is_nan() {
+        "missing".to_owned()
+    } else if value >= 10_000.0 {
         format!("{:.0} k [{:.0}..{:.0}] {unit}", value / 1e3, range.min / 1e3, range.max / 1e3)
     } else {
         format!("{value:.2} [{:.2}..{:.2}] {unit}", range.min, range.max)

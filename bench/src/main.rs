@@ -2,6 +2,8 @@
 //!
 //! Every figure has a peer or limit that ran on the same machine, in the same run, in turns with it.
 
+mod agent;
+mod drain;
 mod figure;
 mod ingest;
 mod machine;
@@ -18,7 +20,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "predict"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain", "predict"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -29,6 +31,9 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|first| first == agent::bare::WORD) {
+        return agent::bare::main(std::env::args().skip(2));
+    }
     let args = Args::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,6 +50,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let mut figures: Vec<Figure> = Vec::new();
     if wanted("ingest") {
         figures.extend(runtime.block_on(ingest::run(args.quick)).context("ingest")?);
+    }
+    if wanted("agent") {
+        figures.extend(runtime.block_on(agent::run(args.quick)).context("agent")?);
+    }
+    if wanted("agent_drain") {
+        figures.extend(runtime.block_on(drain::run(args.quick)).context("agent_drain")?);
     }
     if wanted("predict") {
         figures.extend(predict::run().context("predict")?);

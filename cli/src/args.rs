@@ -93,11 +93,18 @@ pub(crate) enum ClientCommand {
     /// Keys for the HTTP API
     #[command(subcommand)]
     Key(KeyCommand),
+    Plan(PlanArgs),
     Apply(ApplyArgs),
+    Rollback(RollbackArgs),
+    History(HistoryArgs),
+    Diff(DiffArgs),
+    Export(ExportArgs),
+    Explain(ExplainArgs),
     /// Hosts: what they are, and which revision they run
     Hosts(HostsArgs),
     /// Checks as they were applied
     Checks(Common),
+    Run(RunArgs),
     /// Results of checks, oldest first
     Results(ResultsArgs),
     /// Alerts that are pending or firing
@@ -105,6 +112,8 @@ pub(crate) enum ClientCommand {
     /// Accounts of what happened
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// JSON Schema of documents, with which editors complete and check them
+    Schema,
     /// Ask a part of dogwatch whether it is ready; for health checks of containers
     Health {
         /// Such as http://127.0.0.1:5010/readyz
@@ -186,6 +195,93 @@ pub(crate) struct ApplyArgs {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Delete the documents that are not in these files
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) message: String,
+}
+
+/// Show what applying documents would change: which documents, and what each host gains, loses, or runs differently
+///
+/// Changes nothing. Exit code 0: nothing to change; 2: something is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Files, or folders of *.yaml, *.yml and *.json files
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// As if the documents that are not in these files were deleted
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// Each field that differs, and each host
+    #[arg(long)]
+    pub(crate) details: bool,
+}
+
+/// Make the documents what they were at a revision, as a new revision; keys stay as they are
+#[derive(Debug, clap::Args)]
+pub(crate) struct RollbackArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// From `dogwatch history`
+    #[arg(value_name = "REVISION")]
+    pub(crate) revision: u64,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) message: String,
+}
+
+/// Changes that were made, newest first: who, when, why, of what
+#[derive(Debug, clap::Args)]
+pub(crate) struct HistoryArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The newest so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) limit: usize,
+}
+
+/// How the documents differ between two revisions
+#[derive(Debug, clap::Args)]
+pub(crate) struct DiffArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// From `dogwatch history`; 0 is before the first one
+    #[arg(value_name = "FROM")]
+    pub(crate) from: u64,
+    /// [default: the newest]
+    #[arg(value_name = "TO")]
+    pub(crate) to: Option<u64>,
+}
+
+/// Write the documents as files, which applied again change nothing
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Folder to write into, one file for each kind [default: all to stdout]
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Into a folder that is not empty too
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Why a host runs a check as it does, or why it does not
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "HOST")]
+    pub(crate) agent: AgentId,
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
 }
 
 #[derive(Debug, clap::Args)]
@@ -195,6 +291,25 @@ pub(crate) struct HostsArgs {
     /// Only this host
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<AgentId>,
+}
+
+/// Run a configured check of a host now, and show its output as it comes
+///
+/// Its output goes to stdout, what became of it to stderr. Exit codes: 0 the check is ok, 1 it is not, or did not run,
+/// 2 wrong use. The result counts as any other: it is stored, and rules see it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Host to run it on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: AgentId,
+    /// Check to run, as it is configured for that host
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
+    /// When it is running already, wait so long for that to end (at most 20s)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -111,10 +111,13 @@ impl BrokerSetup<'_> {
             };
             let (publish, subscribe) =
                 (list(subject::agent_publishes(agent)), list(subject::agent_subscribes(agent)));
+            let (most, expires) = subject::AGENT_RESPONSES;
             // Writing to a String does not fail.
             let _written = writeln!(
                 text,
-                "    {{ nkey: {key}, permissions: {{ publish: [{publish}], subscribe: [{subscribe}] }} }}"
+                "    {{ nkey: {key}, permissions: {{ publish: [{publish}], subscribe: [{subscribe}], \
+                 allow_responses: {{ max: {most}, expires: \"{}s\" }} }} }}",
+                expires.as_secs()
             );
         }
         text += "  ]\n}\n";

@@ -1,6 +1,7 @@
 //! `dogwatch`: the whole pipeline as one command (`up`), and the commands that ask a running one over HTTP.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use.
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use,
+//! and for `plan` changes that are pending.
 //!
 //! Start reading at `args.rs` (what there is), then `up/mod.rs` or `client/mod.rs`.
 
@@ -13,6 +14,7 @@ mod up;
 use std::{io, process::ExitCode};
 
 use args::{Args, Command};
+use client::Done;
 use service_kit::settings;
 
 /// Wrong use: exit code 2.
@@ -20,18 +22,25 @@ use service_kit::settings;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// Done, and the answer is no: exit code 1, and everything is said already.
+#[derive(Debug, thiserror::Error)]
+#[error("not ok")]
+pub(crate) struct NotOk;
+
 fn main() -> ExitCode {
     let args: Args = settings::load();
     // Only a second call could fail.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let done = match args.command {
-        Command::Up(args) => up::run(args),
-        Command::InitBroker(args) => broker_setup::init(&args),
+        Command::Up(args) => up::run(args).map(|()| Done::All),
+        Command::InitBroker(args) => broker_setup::init(&args).map(|()| Done::All),
         Command::Client(command) => client::run(command),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Done::All) => ExitCode::SUCCESS,
+        Ok(Done::Pending) => ExitCode::from(2),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<NotOk>() => ExitCode::FAILURE,
         Err(error) => {
             output::note(&format!("dogwatch: {}", service_kit::report(error.as_ref())));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })

@@ -64,7 +64,7 @@ fn render<T: Serialize>(
 }
 
 /// What a host sent may hold anything: escape sequences of terminals, and marks that reorder the text after them.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     let mut cell: String =
         line.chars().map(|c| if c.is_control() || is_direction(c) { ' ' } else { c }).take(CELL).collect();

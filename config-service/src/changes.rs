@@ -16,6 +16,7 @@ use service_kit::{Context, now_ms, report};
 
 use crate::{
     core::{model::Keys, model::Model, model::Touched, plan::Documents},
+    history::History,
     inventory::Pending,
     outbound::{
         log::{Appended, Entry, Log, LogError},
@@ -68,6 +69,7 @@ impl From<SyncError> for ErrorReply {
 pub(crate) struct Snapshot {
     pub(crate) documents: Arc<Documents>,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) history: History,
 }
 
 /// Model, store and log as one.
@@ -415,9 +417,10 @@ impl Changes {
         Ok(record.is_some_and(|record| record.id == id))
     }
 
-    fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
-        Snapshot { documents: Arc::clone(&model.documents), keys: Arc::clone(&model.keys) }
+        let history = History { store: Arc::clone(&self.store), newest: model.revision };
+        Snapshot { documents: Arc::clone(&model.documents), keys: Arc::clone(&model.keys), history }
     }
 
     fn position(&self) -> Position {

@@ -6,6 +6,7 @@
 
 mod changes;
 mod core;
+mod history;
 mod inbound;
 mod inventory;
 mod outbound;

@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use protocol::admin::Problem;
 
 use crate::{
-    nearest,
+    ExpressionError, nearest,
     yaml::{Entry, Node, Place, Value},
 };
 
@@ -109,15 +109,6 @@ impl Fields {
     }
 
     /// A value read from a text.
-    pub(crate) fn parsed<T: FromStr<Err: std::fmt::Display>>(
-        &mut self,
-        key: &'static str,
-        problems: &mut Problems<'_>,
-    ) -> Option<T> {
-        let node = self.take(key)?;
-        parse(key, node, problems)
-    }
-
     pub(crate) fn required_parsed<T: FromStr<Err: std::fmt::Display>>(
         &mut self,
         key: &'static str,
@@ -145,6 +136,32 @@ impl Fields {
                 Vec::new()
             }
         }
+    }
+
+    /// A mapping as fields of its own; `what` names it in messages.
+    pub(crate) fn map(&mut self, key: &'static str, what: &str, problems: &mut Problems<'_>) -> Option<Self> {
+        Self::of(self.take(key)?, what, problems)
+    }
+
+    /// A list of texts.
+    pub(crate) fn texts(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Option<(Place, Vec<String>)> {
+        let node = self.take(key)?;
+        let place = node.place;
+        let Value::List(items) = node.value else {
+            problems.add(place, format!("{key:?} is a list such as [a, b], not {}", node.value.describe()));
+            return None;
+        };
+        let texts = items.into_iter().filter_map(|item| Some(text(key, item, problems)?.1)).collect();
+        Some((place, texts))
+    }
+
+    /// All keys that were not asked for yet.
+    pub(crate) fn rest(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
     }
 
     /// Whatever key was not asked for is unknown.
@@ -187,4 +204,29 @@ pub(crate) fn duration(key: &str, node: Node, problems: &mut Problems<'_>) -> Op
             None
         }
     }
+}
+
+/// The text of an expression that compiles, if the key is there.
+pub(crate) fn expression<T>(
+    fields: &mut Fields,
+    key: &'static str,
+    compile: impl Fn(&str) -> Result<T, ExpressionError>,
+    problems: &mut Problems<'_>,
+) -> Option<String> {
+    compiled(key, fields.take(key)?, compile, problems)
+}
+
+/// The text of an expression that compiles.
+pub(crate) fn compiled<T>(
+    key: &'static str,
+    node: Node,
+    compile: impl Fn(&str) -> Result<T, ExpressionError>,
+    problems: &mut Problems<'_>,
+) -> Option<String> {
+    let (place, source) = text(key, node, problems)?;
+    if let Err(error) = compile(&source) {
+        let message = format!("{key}: {error}");
+        problems.add_inside(place, &source, (error.line, error.column), &message);
+    }
+    Some(source)
 }

@@ -5,20 +5,18 @@ use std::time::Duration;
 use protocol::{
     CheckName, ReceiverName, RuleName,
     alert::Severity,
-    document::{Check, Document, Kind, OutputFormat, Receiver, Rule, Variant, Webhook},
+    document::{Document, Kind, Receiver, Rule, Webhook},
 };
 
 use crate::{
-    ExpressionError, HostExpression, RuleExpression,
-    fields::{self, Fields, Problems},
+    HostExpression, RuleExpression,
+    fields::{self, Fields, Problems, compiled, expression},
     yaml::{Node, Place},
 };
 
 const KINDS: [&str; 3] = ["Check", "Rule", "Receiver"];
 const LATER_KINDS: [&str; 4] = ["Action", "Group", "Silence", "Variables"];
 const SECOND: Duration = Duration::from_secs(1);
-/// Timeout of a check that gives none, unless its `every` is too short for it.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What could be read of a document.
 pub(crate) struct Read {
@@ -43,7 +41,9 @@ pub(crate) fn read(node: Node, problems: &mut Problems<'_>) -> Option<Read> {
     let (place, kind) = fields::text("kind", fields.required("kind", problems)?, problems)?;
     let mut read = Read { place: fields.place(), identity: None, document: None, references: Vec::new() };
     let document = match kind.as_str() {
-        "Check" => check(fields, &mut read, problems).map(Document::Check),
+        "Check" => {
+            crate::check::read(fields, &mut read, problems).map(|check| Document::Check(Box::new(check)))
+        }
         "Rule" => rule(fields, &mut read, problems).map(Document::Rule),
         "Receiver" => receiver(fields, &mut read, problems).map(Document::Receiver),
         later if LATER_KINDS.contains(&later) => {
@@ -60,135 +60,6 @@ pub(crate) fn read(node: Node, problems: &mut Problems<'_>) -> Option<Read> {
     };
     read.document = document.filter(|_| problems.found.len() == before);
     Some(read)
-}
-
-fn check(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) -> Option<Check> {
-    fields.rename("a Check");
-    let place = fields.place();
-    let name: Option<CheckName> = fields.required_parsed("name", problems);
-    read.identity = name.as_ref().map(|name| (Kind::Check, name.to_string()));
-    let description = fields.text("description", problems).map(|(_, text)| text).unwrap_or_default();
-    let hosts = expression(&mut fields, "hosts", HostExpression::compile, problems);
-    let every = fields.required("every", problems).and_then(|node| fields::duration("every", node, problems));
-    let timeout = fields.duration("timeout", problems);
-    let command = command(&mut fields, problems);
-    let builtin = builtin(&mut fields, problems);
-    let given = fields.take("variants");
-    let has_variants = given.is_some();
-    let variants = given.map(|node| variants(node, problems)).unwrap_or_default();
-    let ways = [command.is_some(), builtin.is_some(), has_variants];
-    if ways.into_iter().filter(|way| *way).count() != 1 {
-        problems.add(place, "a Check has exactly one of \"command\", \"builtin\" and \"variants\"");
-    }
-    let output = output(&mut fields, problems);
-    let unit = fields.text("unit", problems).map(|(_, text)| text);
-    let warning = fields.parsed("warning", problems);
-    let critical = fields.parsed("critical", problems);
-    fields.later(&["exec"], problems);
-    fields.finish(problems);
-    let (name, (place, every)) = (name?, every?);
-    if every < SECOND {
-        problems.add(place, "every: a check runs at most once a second, so this is 1s or more");
-    }
-    let timeout = match timeout {
-        Some((place, timeout)) if timeout.is_zero() || timeout >= every => {
-            let every = protocol::duration::format(every);
-            problems
-                .add(place, format!("timeout: it is longer than 0s and shorter than \"every\" ({every})"));
-            timeout
-        }
-        Some((_, timeout)) => timeout,
-        None => default_timeout(every),
-    };
-    Some(Check {
-        name,
-        description,
-        hosts,
-        every,
-        timeout,
-        command,
-        builtin,
-        variants,
-        output,
-        unit,
-        warning,
-        critical,
-    })
-}
-
-/// 30 s, or for a check that runs more often than that allows, four fifths of the time until it runs again.
-fn default_timeout(every: Duration) -> Duration {
-    let fits = protocol::duration::millis(every).saturating_mul(4) / 5;
-    TIMEOUT.min(Duration::from_millis(fits))
-}
-
-fn variants(node: Node, problems: &mut Problems<'_>) -> Vec<Variant> {
-    let place = node.place;
-    let crate::yaml::Value::List(items) = node.value else {
-        problems.add(place, format!("\"variants\" is a list, not {}", node.value.describe()));
-        return Vec::new();
-    };
-    if items.is_empty() {
-        problems.add(place, "\"variants\" is empty: give at least one, with a \"command\" or \"builtin\"");
-    }
-    let count = items.len();
-    let mut variants = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        let Some(mut fields) = Fields::of(item, "a variant", problems) else { continue };
-        let place = fields.place();
-        let when = expression(&mut fields, "when", HostExpression::compile, problems);
-        let (command, builtin) = (command(&mut fields, problems), builtin(&mut fields, problems));
-        if command.is_some() == builtin.is_some() {
-            problems.add(place, "a variant has exactly one of \"command\" and \"builtin\"");
-        }
-        if when.is_none() && index + 1 < count {
-            problems.add(
-                place,
-                "a variant without \"when\" fits every host, so those after it never run: put it last",
-            );
-        }
-        fields.finish(problems);
-        variants.push(Variant { when, command, builtin });
-    }
-    variants
-}
-
-fn command(fields: &mut Fields, problems: &mut Problems<'_>) -> Option<String> {
-    let (place, command) = fields.text("command", problems)?;
-    if command.trim().is_empty() || command.contains('\0') {
-        problems.add(place, "command: it is empty or holds a NUL character; give what the shell is to run");
-    }
-    Some(command)
-}
-
-fn builtin(fields: &mut Fields, problems: &mut Problems<'_>) -> Option<String> {
-    let (place, builtin) = fields.text("builtin", problems)?;
-    // Which there are is the agent's to know: it may be newer than this.
-    if CheckName::new(&builtin).is_err() {
-        problems.add(
-            place,
-            "builtin: give the name of a built-in check, such as disk, memory, load, cpu or uptime",
-        );
-    }
-    Some(builtin)
-}
-
-fn output(fields: &mut Fields, problems: &mut Problems<'_>) -> OutputFormat {
-    let Some((place, text)) = fields.text("output", problems) else { return OutputFormat::default() };
-    match text.as_str() {
-        "number" => OutputFormat::Number,
-        "nagios" => OutputFormat::Nagios,
-        "text" => OutputFormat::Text,
-        "json" | "prometheus" => {
-            problems
-                .add(place, format!("output: {text} is not available yet: it comes with a later version"));
-            OutputFormat::default()
-        }
-        _ => {
-            problems.add(place, "output: it is one of number, nagios and text");
-            OutputFormat::default()
-        }
-    }
 }
 
 fn rule(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) -> Option<Rule> {
@@ -282,28 +153,4 @@ fn is_http(url: &str) -> bool {
     host.is_some_and(|host| !host.is_empty() && !host.starts_with(':'))
         && url.len() <= 2048
         && !url.chars().any(|c| c.is_whitespace() || c.is_control())
-}
-
-fn expression<T>(
-    fields: &mut Fields,
-    key: &'static str,
-    compile: impl Fn(&str) -> Result<T, ExpressionError>,
-    problems: &mut Problems<'_>,
-) -> Option<String> {
-    compiled(key, fields.take(key)?, compile, problems)
-}
-
-/// The text of an expression that compiles.
-fn compiled<T>(
-    key: &'static str,
-    node: Node,
-    compile: impl Fn(&str) -> Result<T, ExpressionError>,
-    problems: &mut Problems<'_>,
-) -> Option<String> {
-    let (place, text) = fields::text(key, node, problems)?;
-    if let Err(error) = compile(&text) {
-        let message = format!("{key}: {error}");
-        problems.add_inside(place, &text, (error.line, error.column), &message);
-    }
-    Some(text)
 }

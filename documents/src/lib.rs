@@ -3,12 +3,19 @@
 //!
 //! Pure: no clock, no I/O. Start reading at [`read`] (a set of files) and [`RuleExpression`].
 
+mod check;
 mod expression;
 mod fields;
 mod kinds;
 mod nearest;
 mod set;
+mod write;
 mod yaml;
 
 pub use expression::{EvalError, ExpressionError, HostExpression, HostView, RuleExpression, RuleView};
+/// JSON Schema (2020-12) of one document, for editors. What is right by it may still be refused: names that nobody has,
+/// expressions that do not compile.
+pub const SCHEMA: &str = include_str!("schema.json");
+
 pub use set::{DOCUMENTS, read};
+pub use write::write;

@@ -7,6 +7,7 @@ use protocol::{
     admin::SourceFile,
     document::{Document, Kind},
 };
+use serde_json::json;
 
 fn file(path: &str, text: &str) -> SourceFile {
     SourceFile { path: path.to_owned(), text: text.to_owned() }
@@ -81,8 +82,8 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
         (
             "kind: Check\nname: a\nbuiltin: cpu\nevry: 10s\n",
             &[
-                "a.yaml:1:1: a Check needs the key \"every\"",
-                "a.yaml:4:1: a Check has no key \"evry\" (did you mean \"every\"?); its keys are kind, name, description, hosts, every, timeout, command, builtin, variants, output, unit, warning, critical",
+                "a.yaml:1:1: a Check has exactly one of \"every\" and \"cron\": say how often, or when",
+                "a.yaml:4:1: a Check has no key \"evry\" (did you mean \"every\"?); its keys are kind, name, description, hosts, every, cron, timezone, timeout, command, exec, builtin, with, variants, run, output, pointer, pattern, metric, unit, warning, critical",
             ][..],
         ),
         (
@@ -96,23 +97,23 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
         (
             "kind: Check\nname: a\nevery: 500ms\n",
             &[
-                "a.yaml:1:1: a Check has exactly one of \"command\", \"builtin\" and \"variants\"",
+                "a.yaml:1:1: a Check has exactly one of \"command\", \"exec\", \"builtin\" and \"variants\"",
                 "a.yaml:3:8: every: a check runs at most once a second, so this is 1s or more",
             ],
         ),
         (
-            "kind: Check\nname: a\nevery: 10s\ntimeout: 10s\nbuiltin: cpu\ncommand: x\noutput: json\n",
+            "kind: Check\nname: a\nevery: 10s\ntimeout: 10s\nbuiltin: cpu\ncommand: x\noutput: jsn\n",
             &[
-                "a.yaml:1:1: a Check has exactly one of \"command\", \"builtin\" and \"variants\"",
+                "a.yaml:1:1: a Check has exactly one of \"command\", \"exec\", \"builtin\" and \"variants\"",
                 "a.yaml:4:10: timeout: it is longer than 0s and shorter than \"every\" (10s)",
-                "a.yaml:7:9: output: json is not available yet: it comes with a later version",
+                "a.yaml:7:9: output: it is one of number, nagios, json, prometheus and text",
             ],
         ),
         (
             "kind: Check\nname: a\nevery: 1m\nvariants:\n  - command: x\n  - when: fact.os == \"x\"\n    builtin: cpu\n    command: y\n",
             &[
                 "a.yaml:5:5: a variant without \"when\" fits every host, so those after it never run: put it last",
-                "a.yaml:6:5: a variant has exactly one of \"command\" and \"builtin\"",
+                "a.yaml:6:5: a variant has exactly one of \"command\", \"exec\" and \"builtin\"",
                 "a.yaml:6:11: when: there is no variable \"fact\" here (did you mean \"facts\"?); there are agent, facts, labels",
             ],
         ),
@@ -246,8 +247,173 @@ fn the_starter_documents_are_right() {
     let Document::Check(updates) = &documents[5] else { panic!("{:?}", documents[5]) };
     assert_eq!(updates.variants.len(), 7);
     for variant in &updates.variants {
-        let command = variant.command.as_ref().unwrap();
+        let command = variant.work.command.as_ref().unwrap();
         let checked = std::process::Command::new("sh").args(["-n", "-c", command]).status().unwrap();
         assert!(checked.success() && !command.contains('\n'), "{command}");
+    }
+}
+
+fn check(lines: &str) -> protocol::document::Check {
+    let text = format!("kind: Check\nname: a\n{lines}");
+    let mut documents = documents::read(&[file("a.yaml", &text)], |_, _| false).expect(lines);
+    let Some(Document::Check(check)) = documents.pop() else { panic!("{text}") };
+    let json = serde_json::to_string(&check).unwrap();
+    assert_eq!(serde_json::from_str::<protocol::document::Check>(&json).unwrap(), *check, "{json}");
+    *check
+}
+
+#[test]
+fn what_a_check_runs_and_how_is_read() {
+    for (lines, expected) in [
+        ("every: 1m\ncommand: x", json!({"command": "x"})),
+        ("every: 1m\nexec: [/bin/test, -e, 7, true]", json!({"exec": ["/bin/test", "-e", "7", "true"]})),
+        (
+            "every: 1m\nbuiltin: disk\nwith:\n  mounts: [/, /var]\n  deep: true\n  most: 7.5\n  what: x",
+            json!({"builtin": "disk", "with": {"mounts": ["/", "/var"], "deep": true, "most": 7.5, "what": "x"}}),
+        ),
+        (
+            "every: 1m\ncommand: x\nrun:\n  user: nagios\n  nice: -5\n  directory: /var/lib\n  stdin: a\n  environment: {A: 1, B: b}\n  pass_environment: [PATH]\n",
+            json!({"command": "x", "run": {"user": "nagios", "nice": -5, "directory": "/var/lib", "stdin": "a",
+                "environment": {"A": "1", "B": "b"}, "pass_environment": ["PATH"]}}),
+        ),
+        (
+            "every: 1m\ncommand: x\nrun:\n  limits: {memory: 256MiB, cpu: 10s, open_files: 64, processes: 20, file_size: 1MiB, output: 4KiB}",
+            json!({"command": "x", "run": {"limits": {"memory_bytes": 268_435_456, "cpu_ms": 10_000, "open_files": 64,
+                "processes": 20, "file_size_bytes": 1_048_576, "output_bytes": 4_096}}}),
+        ),
+        (
+            "every: 1m\ncommand: x\noutput: json\npointer: /a~1b/0\nmetric: m\nwarning: '> 5'",
+            json!({"command": "x", "output": "json", "pointer": "/a~1b/0", "metric": "m", "warning": "> 5"}),
+        ),
+        (
+            "every: 1m\ncommand: x\noutput: prometheus\nmetric: up{job=\"a\"}",
+            json!({"command": "x", "output": "prometheus", "metric": "up{job=\"a\"}"}),
+        ),
+        (
+            "every: 1m\ncommand: x\noutput: nagios\nmetric: rta",
+            json!({"command": "x", "output": "nagios", "metric": "rta"}),
+        ),
+        (
+            "every: 1m\ncommand: x\noutput: text\npattern: used (\\d+)\ncritical: 10:20",
+            json!({"command": "x", "output": "text", "pattern": "used (\\d+)", "critical": "10:20"}),
+        ),
+        (
+            "cron: '*/5 * * * mon-fri'\ntimezone: Europe/Berlin\nbuiltin: cpu",
+            json!({"every": "5m", "cron": "*/5 * * * mon-fri", "timezone": "Europe/Berlin", "builtin": "cpu"}),
+        ),
+        (
+            "cron: '@daily'\ntimeout: 1h\nbuiltin: cpu",
+            json!({"every": "1day", "cron": "@daily", "timeout": "1h", "builtin": "cpu"}),
+        ),
+        (
+            "cron: '* * * * *'\nbuiltin: cpu",
+            json!({"every": "1m", "cron": "* * * * *", "timeout": "30s", "builtin": "cpu"}),
+        ),
+    ] {
+        let mut found = serde_json::to_value(check(lines)).unwrap();
+        let keys = found.as_object_mut().unwrap();
+        keys.remove("name");
+        // What was not asked for is at its default.
+        let defaults = [("every", json!("1m")), ("timeout", json!("30s")), ("output", json!("number"))];
+        for (key, default) in defaults {
+            if expected.get(key).is_none() {
+                assert_eq!(keys.remove(key), Some(default), "{key}: {lines}");
+            }
+        }
+        assert_eq!(found, expected, "{lines}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_how_a_check_runs_is_named_with_its_place() {
+    let many = format!("exec: [{}]", vec!["x"; 257].join(", "));
+    let options = format!(
+        "builtin: cpu\nwith: {{{}}}",
+        (0..257).map(|n| format!("o{n}: 1")).collect::<Vec<_>>().join(", ")
+    );
+    let long = format!("command: x\nrun:\n  stdin: {}", "x".repeat(65_537));
+    for (lines, expected) in [
+        ("command: ' '", "a.yaml:4:10: command: it is empty or holds a NUL character"),
+        ("exec: []", "a.yaml:4:7: exec: give the program and its arguments"),
+        ("exec: ls -l", "a.yaml:4:7: \"exec\" is a list such as [a, b], not a text"),
+        ("exec: [a, [b]]", "a.yaml:4:11: \"exec\" is a text, not a list"),
+        (&many, "a.yaml:4:7: exec: it has more than 256 words"),
+        ("builtin: a b", "a.yaml:4:10: builtin: give the name of a built-in check"),
+        ("builtin: cpu\nwith: [a]", "a.yaml:5:7: with is a mapping"),
+        (
+            "builtin: cpu\nwith:\n  a: {b: c}",
+            "a.yaml:6:6: with: an option is a text, a number, true, false, or a list",
+        ),
+        ("builtin: cpu\nwith:\n  a: [[b]]", "a.yaml:6:6: with: an option is"),
+        (&options, "a.yaml:5:7: with: it has more than 256 options"),
+        ("command: x\nrun: fast", "a.yaml:5:6: run is a mapping"),
+        (
+            "command: x\nrun: {usr: a}",
+            "a.yaml:5:7: run has no key \"usr\" (did you mean \"user\"?); its keys are user, nice, directory, environment, pass_environment, stdin, limits",
+        ),
+        ("command: x\nrun: {user: -r}", "a.yaml:5:13: user: give the name of a user"),
+        ("command: x\nrun: {nice: 20}", "a.yaml:5:13: nice: it is a whole number from -20 to 19"),
+        ("command: x\nrun: {directory: tmp}", "a.yaml:5:18: directory: give a whole path"),
+        (
+            "command: x\nrun:\n  environment:\n    A-B: 1",
+            "a.yaml:7:5: environment: a variable's name has letters",
+        ),
+        ("command: x\nrun:\n  environment:\n    A: [1]", "a.yaml:7:8: \"environment\" is a text, not a list"),
+        (
+            "command: x\nrun: {pass_environment: [A=B]}",
+            "a.yaml:5:25: pass_environment: it is a list of variables' names",
+        ),
+        (&long, "a.yaml:6:10: stdin: it is longer than 65536 bytes"),
+        ("command: x\nrun:\n  limits: {memory: 1MiB}", "a.yaml:6:20: memory: it is 4194304 bytes or more"),
+        ("command: x\nrun:\n  limits: {memory: lots}", "a.yaml:6:20: memory: "),
+        ("command: x\nrun:\n  limits: {cpu: 10ms}", "a.yaml:6:17: cpu: it is 1s or more"),
+        (
+            "command: x\nrun:\n  limits: {open_files: 0}",
+            "a.yaml:6:24: open_files: it is a whole number from 1 to 1000000",
+        ),
+        ("command: x\nrun:\n  limits: {output: 1MiB}", "a.yaml:6:20: output: it is 65536 bytes or less"),
+        ("command: x\nrun:\n  limits: {disk: 1}", "a.yaml:6:12: limits has no key \"disk\""),
+        ("command: x\npointer: /a", "a.yaml:5:10: pointer: it goes with output: json"),
+        ("command: x\npattern: a", "a.yaml:5:10: pattern: it goes with output: text"),
+        ("command: x\nmetric: a", "a.yaml:5:9: metric: it goes with output: nagios, json and prometheus"),
+        ("command: x\noutput: json\npointer: a.b", "a.yaml:6:10: pointer: write it like /queue/depth"),
+        ("command: x\noutput: json\npointer: /a~b", "a.yaml:6:10: pointer: a ~ is written as ~0"),
+        (
+            "command: x\noutput: text\npattern: 'a('",
+            "a.yaml:6:10: pattern: this is not a regular expression: ",
+        ),
+        (
+            "command: x\noutput: text\nwarning: '> 5'",
+            "a.yaml:6:10: warning: output: text has no number to judge",
+        ),
+    ] {
+        let found = problems(&format!("kind: Check\nname: a\nevery: 1m\n{lines}\n"));
+        // What cannot be read at all is missing as well.
+        assert!(found.len() <= 2, "{lines}: {found:?}");
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{lines}: {found:?}");
+    }
+    for (lines, expected) in [
+        ("every: 1m\ncron: '@daily'", "a.yaml:1:1: a Check has exactly one of \"every\" and \"cron\""),
+        ("every: 1m\ntimezone: UTC", "a.yaml:5:11: timezone: it goes with \"cron\""),
+        (
+            "cron: '@daily'\ntimezone: Europe/Berln",
+            "a.yaml:5:11: timezone: there is no time zone \"Europe/Berln\": give its IANA name",
+        ),
+        (
+            "cron: 1 2 3",
+            "a.yaml:4:7: cron: \"1 2 3\" is not a cron expression (it has not five fields): write minute, hour",
+        ),
+        ("cron: '61 * * * *'", "a.yaml:4:7: cron: \"61 * * * *\" is not a cron expression ("),
+        ("cron: 0 0 30 2 *", "a.yaml:4:7: cron: \"0 0 30 2 *\" never comes"),
+        ("cron: [a]", "a.yaml:4:7: \"cron\" is a text, not a list"),
+        (
+            "cron: 0 * * * *\ntimeout: 2h",
+            "a.yaml:5:10: timeout: it is longer than 0s and shorter than the time between two runs (1h)",
+        ),
+    ] {
+        let found = problems(&format!("kind: Check\nname: a\nbuiltin: cpu\n{lines}\n"));
+        // What cannot be read at all is missing as well.
+        assert!(found.len() <= 2, "{lines}: {found:?}");
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{lines}: {found:?}");
     }
 }

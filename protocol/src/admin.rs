@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AgentId, CheckName, Facts, Labels, Origin,
+    config::CheckSpec,
     document::{Document, Kind},
 };
 
@@ -22,6 +23,31 @@ pub struct ApplyRequest {
     /// Only say what would change.
     #[serde(default)]
     pub dry_run: bool,
+    /// Delete what the files do not hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prune: bool,
+    /// The revision that the change was made from. Refused with `conflict` when documents changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
+    /// Say as well what it means for each host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub effects: bool,
+}
+
+impl ApplyRequest {
+    /// These files, and nothing else said.
+    #[must_use]
+    pub fn of(files: Vec<SourceFile>) -> Self {
+        Self {
+            files,
+            actor: String::new(),
+            message: String::new(),
+            dry_run: false,
+            prune: false,
+            base: None,
+            effects: false,
+        }
+    }
 }
 
 /// One YAML (or JSON) file with one or more documents.
@@ -38,6 +64,9 @@ pub struct Applied {
     /// Newest revision: the one made, or the one before when nothing changed.
     pub revision: u64,
     pub changes: Vec<DocumentChange>,
+    /// Where it was asked for: what it means for the hosts that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effects: Option<Effects>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +74,164 @@ pub struct DocumentChange {
     pub kind: Kind,
     pub name: String,
     pub change: Change,
+    /// What differs in a document that changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldChange>,
+}
+
+/// One field of a document that differs. A field that may hold a secret shows that it differs, and no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// Where, such as `variants.0.command`.
+    pub field: String,
+    /// As JSON; absent: it was not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<serde_json::Value>,
+    /// As JSON; absent: it is not there any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<serde_json::Value>,
+}
+
+/// What a change of documents means for the hosts that there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effects {
+    /// Hosts that run something else afterwards.
+    pub hosts: u64,
+    /// Checks that hosts run anew, no more, and in another way: each counted once for each host.
+    pub gained: u64,
+    pub lost: u64,
+    pub changed: u64,
+    /// Checks that select a host afterwards and have no variant for it, or fail on it.
+    pub unfit: u64,
+    /// Host by host, the first of them where there are too many for one message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<HostEffect>,
+}
+
+/// What one host gains, loses, and runs in another way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEffect {
+    pub agent: AgentId,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gained: Vec<CheckName>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<CheckName>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<CheckName>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<UnfitCheck>,
+}
+
+/// Request on `dogwatch.v1.admin.explain`: why does this host run this check as it does, or why not? The reply is an
+/// [`Explanation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainQuery {
+    pub agent: AgentId,
+    pub check: CheckName,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub agent: AgentId,
+    pub check: CheckName,
+    /// Whether the check selects the host.
+    pub hosts: Verdict,
+    /// Its ways to run, in order; the first that holds runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Verdict>,
+    /// What the host is told to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<CheckSpec>,
+}
+
+/// What became of one expression on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Absent: there is none, and it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+    /// Absent: it was not asked, or it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<bool>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Request on `dogwatch.v1.admin.history`: accepted changes, newest first, page by page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryQuery {
+    /// At most this many; 0: as many as one message holds, at most [`crate::limits::PAGE`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub limit: usize,
+    /// Only revisions before this one: `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryPage {
+    pub revisions: Vec<Revision>,
+    /// The last revision here when there are older ones; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// One accepted change: who made it, when, why, and of what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    pub revision: u64,
+    pub at_ms: u64,
+    pub actor: String,
+    pub message: String,
+    /// The first of them; `count` is how many there are.
+    pub changes: Vec<Touched>,
+    pub count: u64,
+}
+
+/// What a change touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Touched {
+    Put { kind: Kind, name: String },
+    Deleted { kind: Kind, name: String },
+    KeyCreated { id: String },
+    KeyRevoked { id: String },
+}
+
+/// Request on `dogwatch.v1.admin.diff`: how documents differ between two revisions; the reply is a [`Difference`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffQuery {
+    /// 0: before the first one.
+    pub from: u64,
+    /// The newest when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    pub from: u64,
+    pub to: u64,
+    pub changes: Vec<DocumentChange>,
+}
+
+/// Request on `dogwatch.v1.admin.rollback`: make the documents what they were, as a new revision; keys stay as they
+/// are. The reply is an [`Applied`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    pub revision: u64,
+    #[serde(default)]
+    pub actor: String,
+    #[serde(default)]
+    pub message: String,
+    #[serde(default)]
+    pub dry_run: bool,
+    /// As in [`ApplyRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub effects: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +240,19 @@ pub enum Change {
     Created,
     Changed,
     Unchanged,
+    Deleted,
+}
+
+impl Change {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "deleted",
+        }
+    }
 }
 
 /// One thing wrong with a set of documents. Lines and columns count from 1.

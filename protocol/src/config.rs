@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, CheckName, Facts, Labels, Origin, Threshold, document::OutputFormat};
+use crate::{
+    AgentId, CheckName, Facts, Labels, Origin, Threshold,
+    work::{Output, RunSettings, Work},
+};
 
 /// Request on `dogwatch.v1.config.get.<agent>`; the reply is a [`ConfigReply`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,19 +50,25 @@ pub struct AgentConfig {
     pub checks: Vec<CheckSpec>,
 }
 
-/// One check as one host runs it. Exactly one of `command` and `builtin` is set; a check with neither is of a
-/// newer version, and the agent reports it as unknown instead of refusing the rest.
+/// One check as one host runs it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckSpec {
     pub name: CheckName,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub builtin: Option<String>,
+    #[serde(flatten)]
+    pub work: Work,
+    #[serde(default, skip_serializing_if = "RunSettings::is_default")]
+    pub run: RunSettings,
+    /// Time between runs. With `cron`: the shortest time between two of them.
     pub every_ms: u64,
+    /// When to run, instead of every so often: five fields, minute to weekday.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<String>,
+    /// IANA name of the time zone of `cron`; the host's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
     pub timeout_ms: u64,
-    #[serde(default)]
-    pub output: OutputFormat,
+    #[serde(flatten)]
+    pub output: Output,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

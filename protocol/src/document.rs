@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckName, ReceiverName, RuleName, Threshold, alert::Severity};
+use crate::{
+    CheckName, ReceiverName, RuleName, Threshold,
+    alert::Severity,
+    work::{Output, RunSettings, Work},
+};
 
 /// One document of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
 pub enum Document {
-    Check(Check),
+    Check(Box<Check>),
     Rule(Rule),
     Receiver(Receiver),
 }
@@ -70,21 +74,28 @@ pub struct Check {
     /// CEL over `facts`, `labels` and `agent`: which hosts run the check. All of them when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<String>,
+    /// Time between runs. With `cron`: the shortest time between two of them.
     #[serde(with = "crate::duration::text")]
     pub every: Duration,
+    /// When to run, instead of every so often: five fields, minute to weekday.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<String>,
+    /// IANA name of the time zone of `cron`; the host's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
     #[serde(default = "default_timeout", with = "crate::duration::text")]
     pub timeout: Duration,
-    /// What to run on every host that is selected: this, `builtin`, or `variants`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub builtin: Option<String>,
+    /// What to run on every host that is selected; empty where there are `variants`.
+    #[serde(flatten)]
+    pub work: Work,
     /// The first whose `when` holds on a host runs there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Variant>,
+    #[serde(default, skip_serializing_if = "RunSettings::is_default")]
+    pub run: RunSettings,
     /// Form of a command's output. Built-in checks have metrics and need none.
-    #[serde(default)]
-    pub output: OutputFormat,
+    #[serde(flatten)]
+    pub output: Output,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,23 +114,8 @@ pub struct Variant {
     /// CEL over `facts`, `labels` and `agent`. A variant without it fits every host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub builtin: Option<String>,
-}
-
-/// How to understand what a command prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OutputFormat {
-    /// The first line is one number.
-    #[default]
-    Number,
-    /// Exit code 0 to 3, text, and performance data behind `|`.
-    Nagios,
-    /// The text itself is the value.
-    Text,
+    #[serde(flatten)]
+    pub work: Work,
 }
 
 /// When to raise an alert, and whom to tell.

@@ -33,8 +33,16 @@ pub struct CheckResult {
     /// Exit code of the command; absent for built-in checks, submissions and commands ended by a signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// The signal that ended the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     #[serde(default)]
     pub duration_ms: u64,
+    /// Runs left out since the result before, because the run before was still under way: a check never overlaps itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: u64,
     /// Revision of the configuration under which the check ran; 0 for submissions.
     #[serde(default)]
     pub revision: u64,
@@ -58,6 +66,21 @@ impl CheckResult {
             None => format!("{}:{}:{}", self.agent, self.epoch, self.seq),
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What a run of a command cost, its children that it waited for included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time, user and system, in microseconds.
+    pub cpu_us: u64,
+    /// Peak memory in bytes: of all its processes in a cgroup of its own, else of the largest one. 0: not known, as for
+    /// short commands that are smaller than the agent itself.
+    pub memory_bytes: u64,
 }
 
 /// One number in a result, with the thresholds that its source gave.

@@ -19,12 +19,16 @@ subjects! {
     CONFIG_LOG = "config.log";
 
     ADMIN_APPLY = "admin.apply";
+    ADMIN_DIFF = "admin.diff";
     ADMIN_DOCUMENTS = "admin.documents";
+    ADMIN_EXPLAIN = "admin.explain";
+    ADMIN_HISTORY = "admin.history";
     ADMIN_HOSTS = "admin.hosts";
     ADMIN_KEY_CREATE = "admin.key.create";
     ADMIN_KEY_LIST = "admin.key.list";
     ADMIN_KEY_REVOKE = "admin.key.revoke";
     ADMIN_KEY_VERIFY = "admin.key.verify";
+    ADMIN_ROLLBACK = "admin.rollback";
 
     /// Stream RESULTS.
     RESULT_ALL = "result.*.*";
@@ -71,6 +75,12 @@ pub fn stored_get(agent: &AgentId) -> String {
     format!("dogwatch.v1.stored.get.{agent}")
 }
 
+/// Requests to run a check now.
+#[must_use]
+pub fn run(agent: &AgentId) -> String {
+    format!("dogwatch.v1.run.{agent}")
+}
+
 #[must_use]
 pub fn alert(agent: &AgentId, rule: &RuleName) -> String {
     format!("dogwatch.v1.alert.{agent}.{rule}")
@@ -107,16 +117,21 @@ pub fn result_parts(subject: &str) -> Option<(AgentId, CheckName)> {
     Some((AgentId::new(agent).ok()?, CheckName::new(check).ok()?))
 }
 
-/// What an agent may publish. `config.status`, `config.get` and `stored.get` are its questions and reports.
+/// What an agent may publish. `config.status`, `config.get` and `stored.get` are its questions and reports. Besides, it
+/// may answer the requests that reach it on [`run`], and nobody else: see [`AGENT_RESPONSES`].
 #[must_use]
 pub fn agent_publishes(agent: &AgentId) -> Vec<String> {
     vec![format!("dogwatch.v1.result.{agent}.*"), config_get(agent), config_status(agent), stored_get(agent)]
 }
 
+/// Answers that an agent may give to one request, at most, and for how long after it came (`allow_responses`). A check
+/// may run for a day.
+pub const AGENT_RESPONSES: (u32, std::time::Duration) = (10_000, std::time::Duration::from_secs(90_000));
+
 /// What an agent may subscribe to.
 #[must_use]
 pub fn agent_subscribes(agent: &AgentId) -> Vec<String> {
-    vec![config_changed(agent), stored(agent), format!("{}.>", agent_inbox(agent))]
+    vec![config_changed(agent), stored(agent), run(agent), format!("{}.>", agent_inbox(agent))]
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::{future::Future, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{Context, Metrics, Readiness, Tasks, nats, nats::Wait, settings, settings::Common, telemetry};
 
@@ -20,6 +23,12 @@ pub trait ServiceSettings: Parser {
     fn inbox_prefix(&self) -> Option<String> {
         None
     }
+
+    /// What carries the tasks of a program of this service alone; a thread for each core unless it says otherwise.
+    #[must_use]
+    fn runtime() -> runtime::Builder {
+        runtime::Builder::new_multi_thread()
+    }
 }
 
 /// Run one service until SIGINT or SIGTERM: exit code 0 when it stopped in order, 1 when it failed or had to be cut
@@ -29,13 +38,22 @@ where
     S: ServiceSettings,
     F: Future<Output = anyhow::Result<()>>,
 {
-    let settings: S = settings::load();
+    main_with(name, settings::load(), start)
+}
+
+/// [`main`] with settings that were read already.
+pub fn main_with<S, F>(name: &'static str, settings: S, start: impl FnOnce(S, Context) -> F) -> ExitCode
+where
+    S: ServiceSettings,
+    F: Future<Output = anyhow::Result<()>>,
+{
     match run(name, settings, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let reason = crate::report(error.as_ref());
             tracing::error!(service = name, "{reason}");
-            let usage = error.downcast_ref::<nats::ConnectError>().is_some_and(nats::ConnectError::is_usage);
+            let usage = error.downcast_ref::<nats::ConnectError>().is_some_and(nats::ConnectError::is_usage)
+                || error.is::<settings::WrongSettings>();
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }
@@ -48,7 +66,7 @@ where
 {
     let common = settings.common().clone();
     telemetry::init(&common.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = S::runtime().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let (tasks, ready, metrics) = (Tasks::new(), Readiness::default(), Metrics::default());
         let token = tasks.token();

@@ -1,13 +1,12 @@
 //! Is the process able to do its work? A set of named conditions, each met or not met with a reason.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
 
 /// Conditions shared by all parts of a process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<String, Option<String>>>>);
+pub struct Readiness(watch::Sender<BTreeMap<String, Option<String>>>);
 
 impl Readiness {
     /// `name` is in order.
@@ -23,11 +22,19 @@ impl Readiness {
     /// Every condition that is not met, as `name: reason`. Empty: ready.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let conditions = self.0.borrow();
         conditions.iter().filter_map(|(name, reason)| Some(format!("{name}: {}", reason.as_ref()?))).collect()
     }
 
+    /// Told whenever a condition is set, even to what it was.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<impl Sized + use<>> {
+        self.0.subscribe()
+    }
+
     fn set(&self, name: &str, reason: Option<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), reason);
+        self.0.send_modify(|conditions| {
+            conditions.insert(name.to_owned(), reason);
+        });
     }
 }

@@ -33,6 +33,11 @@ pub fn duration(text: &str) -> Result<std::time::Duration, protocol::duration::D
     protocol::duration::parse(text)
 }
 
+/// The settings are at fault: another start with the same ones would fail as well. A program ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongSettings(pub String);
+
 /// Settings from this process's flags, environment and file. On an error it says what is wrong and exits with code 2.
 #[must_use]
 pub fn load<T: Parser>() -> T {
@@ -54,6 +59,49 @@ pub fn load_from<T: CommandFactory + FromArgMatches>(
     }
     let matches = command.clone().try_get_matches_from(args)?;
     T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// One setting as it is in effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// As it stands in a settings file.
+    pub key: String,
+    pub values: Vec<String>,
+    /// Where it is from: `flag`, `environment`, `file` or `default`.
+    pub from: &'static str,
+}
+
+/// The settings that `args`, the environment and the file give, those without a value left out.
+///
+/// # Errors
+/// As [`load_from`].
+pub fn effective<T: CommandFactory>(
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Vec<Effective>, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let plain = T::command();
+    let command = match config_path(&plain, &args) {
+        Some(path) => apply_file(plain.clone(), &path)?,
+        None => plain.clone(),
+    };
+    let matches = command.clone().try_get_matches_from(args)?;
+    // The file's values stand in for the defaults.
+    let of_file = |arg: &clap::Arg| {
+        let own = plain.get_arguments().find(|own| own.get_id() == arg.get_id());
+        own.is_some_and(|own| own.get_default_values() != arg.get_default_values())
+    };
+    let one = |arg: &clap::Arg| {
+        let id = arg.get_id().as_str();
+        let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned()).collect();
+        let from = match matches.value_source(id)? {
+            clap::parser::ValueSource::CommandLine => "flag",
+            clap::parser::ValueSource::EnvVariable => "environment",
+            _ if of_file(arg) => "file",
+            _ => "default",
+        };
+        Some(Effective { key: arg.get_long()?.replace('-', "_"), values, from })
+    };
+    Ok(command.get_arguments().filter_map(one).collect())
 }
 
 /// The file named by `--config` or its variable, read ahead of the rest since it gives the defaults for them.
@@ -169,6 +217,18 @@ mod tests {
         assert_eq!(read.label, ["a=1", "b=2"]);
         assert!(read.config.is_some());
         assert_eq!(settings("", &[]).unwrap().nats_url, "default");
+    }
+
+    #[test]
+    fn the_settings_in_effect_say_where_they_are_from() {
+        let args = ["test", "--port", "8", "--label", "a=1", "--label", "b=2"].map(OsString::from);
+        let all = effective::<Settings>(args).unwrap();
+        let line = |one: &Effective| format!("{} {} {}", one.key, one.values.join(","), one.from);
+        let lines: Vec<_> = all.iter().map(line).collect();
+        assert!(lines.contains(&"port 8 flag".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"label a=1,b=2 flag".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"nats_url default default".to_owned()), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.starts_with("config")), "{lines:?}");
     }
 
     #[test]

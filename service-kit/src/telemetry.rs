@@ -3,7 +3,11 @@
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing_subscriber::{
+    filter::{ParseError, Targets},
+    fmt,
+    prelude::*,
+};
 
 #[derive(Debug, Clone, Args)]
 pub struct LogSettings {
@@ -27,10 +31,16 @@ pub enum LogFormat {
 /// # Errors
 /// When `text` is not a filter.
 pub fn filter(text: &str) -> Result<String, String> {
-    match EnvFilter::builder().parse(text) {
+    match targets(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("not a filter such as warn or info,ingest=debug: {error}")),
     }
+}
+
+/// Levels by module. `EnvFilter` knows spans and their fields as well, and brings an engine of regular expressions
+/// with it into every agent.
+fn targets(text: &str) -> Result<Targets, ParseError> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",").parse()
 }
 
 /// Install the logger of the process. Libraries that talk too much at `info` are held at `warn`.
@@ -38,8 +48,7 @@ pub fn filter(text: &str) -> Result<String, String> {
 /// # Errors
 /// When the filter cannot be read.
 pub fn init(settings: &LogSettings) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
-        .parse(format!("async_nats=warn,fjall=warn,lsm_tree=warn,sled=warn,{}", settings.log))
+    let filter = targets(&format!("async_nats=warn,fjall=warn,lsm_tree=warn,sled=warn,{}", settings.log))
         .map_err(|error| anyhow::anyhow!("--log {:?} is not a filter: {error}", settings.log))?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());

@@ -43,6 +43,12 @@ impl NatsServer {
         self.port
     }
 
+    /// `None` while it is killed.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// A client that signs in as nobody.
     pub async fn client(&self) -> async_nats::Client {
         async_nats::connect(self.url()).await.expect("connect to the test's nats-server")

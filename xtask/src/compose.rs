@@ -169,7 +169,9 @@ impl Engine {
             files.push((built.join(program), format!("/prebuilt/{program}")));
         }
         let cargo = self.folder.join("cargo");
-        std::fs::write(&cargo, "#!/bin/sh\nmkdir -p target/release && cp /prebuilt/* target/release/\n")?;
+        let folders = "target/release target/agent";
+        let copy = format!("#!/bin/sh\nfor f in {folders}; do mkdir -p $f; cp /prebuilt/* $f/; done\n");
+        std::fs::write(&cargo, copy)?;
         run(Command::new("chmod").arg("755").arg(&cargo))?;
         files.push((cargo, "/usr/local/bin/cargo".to_owned()));
         let trusted = "/etc/ssl/certs/ca-certificates.crt";

@@ -62,7 +62,16 @@ const RULES: &[Rule] = &[
     Rule { name: "testkit", may_use: &["protocol"], never: &["sled", "fjall"] },
     Rule {
         name: "bench",
-        may_use: &["protocol", "service-kit", "ingest", "predict", "testkit"],
+        may_use: &[
+            "protocol",
+            "service-kit",
+            "agent",
+            "config-service",
+            "http-bridge",
+            "ingest",
+            "predict",
+            "testkit",
+        ],
         never: &["sled"],
     },
     Rule { name: "xtask", may_use: &[], never: &["tokio"] },

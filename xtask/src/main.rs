@@ -144,8 +144,11 @@ fn test() -> Result<()> {
 
 fn bench(args: &[String]) -> Result<()> {
     let nats = nats::ensure()?;
+    // The agent is measured as it is shipped.
+    run(cargo().args(["build", "--quiet", "--profile", "agent", "--package", "agent"]))?;
     let mut bench = cargo();
     bench.args(["run", "--quiet", "--release", "--package", "bench", "--"]).args(args);
+    bench.env("DOGWATCH_BENCH_AGENT", root().join("target/agent/dogwatch-agent"));
     let status = bench.env("DOGWATCH_NATS_SERVER", &nats).status()?;
     if !status.success() {
         bail!("the benchmark ended with {status}");

@@ -5,10 +5,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use protocol::{AgentId, CheckName, Threshold, config::CheckSpec, document::OutputFormat, limits};
+use protocol::{
+    AgentId, CheckName, Threshold,
+    config::CheckSpec,
+    cron::{self, Cron},
+    limits,
+    work::{Output, RunSettings},
+};
 use serde::{Deserialize, Serialize};
 
-use super::builtin::Builtin;
+use super::{
+    builtin::{Builtin, Options},
+    output,
+};
 
 /// Shortest and longest time between runs, in milliseconds: a configuration cannot make the agent spin.
 const EVERY_MS: (u64, u64) = (100, 366 * 86_400_000);
@@ -48,19 +57,33 @@ pub struct Plan {
 pub struct Check {
     pub name: CheckName,
     pub work: Work,
+    pub run: RunSettings,
+    /// With `at`: the shortest time between two runs.
     pub every_ms: u64,
+    /// When to run, instead of every so often.
+    pub at: Option<At>,
     pub timeout_ms: u64,
-    pub output: OutputFormat,
+    pub output: Output,
     pub unit: Option<String>,
     pub warning: Option<Threshold>,
     pub critical: Option<Threshold>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Times of the clock on the wall.
+#[derive(Debug, Clone, PartialEq)]
+pub struct At {
+    pub cron: Cron,
+    /// IANA name; the host's own zone when absent.
+    pub timezone: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
 pub enum Work {
     /// For `sh -c`.
     Command(String),
-    Builtin(&'static Builtin),
+    /// Program and arguments.
+    Exec(Vec<String>),
+    Builtin(&'static Builtin, Options),
     /// Nothing can be run, for this reason.
     Impossible(String),
 }
@@ -120,8 +143,10 @@ impl Check {
             name,
             work: Work::Impossible(reason),
             every_ms: every.unwrap_or(UNREADABLE_EVERY_MS).clamp(EVERY_MS.0, EVERY_MS.1),
+            at: None,
             timeout_ms: TIMEOUT_MS.1,
-            output: OutputFormat::default(),
+            run: RunSettings::default(),
+            output: Output::default(),
             unit: None,
             warning: None,
             critical: None,
@@ -131,33 +156,73 @@ impl Check {
 
 impl From<CheckSpec> for Check {
     fn from(spec: CheckSpec) -> Self {
-        let work = match (spec.command, spec.builtin) {
-            (Some(command), None) if command.contains('\0') => {
-                Work::Impossible("its command holds a NUL byte".into())
-            }
-            (Some(command), None) => Work::Command(command),
-            (None, Some(name)) => Builtin::named(&name).map_or_else(
-                || {
-                    let known = Builtin::names();
-                    Work::Impossible(format!("this agent has no built-in check {name:?}; it has {known}"))
-                },
-                Work::Builtin,
-            ),
-            (Some(_), Some(_)) => Work::Impossible("it has both a command and a built-in".into()),
-            (None, None) => Work::Impossible(
-                "it has neither a command nor a built-in that this agent knows: a newer agent may be needed"
-                    .into(),
-            ),
+        let (at, work) = match At::read(spec.cron, spec.timezone) {
+            Ok(at) => (at, Work::from(spec.work)),
+            // It reports so every so often.
+            Err(reason) => (None, Work::Impossible(reason)),
+        };
+        let work = match output::possible(&spec.output) {
+            Err(reason) if !matches!(work, Work::Impossible(_)) => Work::Impossible(reason),
+            _ => work,
         };
         Self {
             name: spec.name,
             work,
+            at,
             every_ms: spec.every_ms.clamp(EVERY_MS.0, EVERY_MS.1),
             timeout_ms: spec.timeout_ms.clamp(TIMEOUT_MS.0, TIMEOUT_MS.1),
+            run: spec.run,
             output: spec.output,
             unit: spec.unit,
             warning: spec.warning,
             critical: spec.critical,
+        }
+    }
+}
+
+impl At {
+    fn read(cron: Option<String>, timezone: Option<String>) -> Result<Option<Self>, String> {
+        let Some(cron) = cron else { return Ok(None) };
+        let cron = cron.parse().map_err(|error| format!("cron: {error}"))?;
+        if let Some(name) = &timezone {
+            cron::zone(name).map_err(|error| format!("timezone: {error}"))?;
+        }
+        Ok(Some(Self { cron, timezone }))
+    }
+}
+
+impl From<protocol::work::Work> for Work {
+    fn from(given: protocol::work::Work) -> Self {
+        let nul = |text: &String| text.contains('\0');
+        match given {
+            more if more.ways() > 1 => {
+                Self::Impossible("it has more than one of a command, a program and a built-in".into())
+            }
+            protocol::work::Work { command: Some(command), .. } if nul(&command) => {
+                Self::Impossible("its command holds a NUL byte".into())
+            }
+            protocol::work::Work { command: Some(command), .. } => Self::Command(command),
+            protocol::work::Work { exec: Some(words), .. } => {
+                if words.first().is_none_or(String::is_empty) || words.iter().any(nul) {
+                    Self::Impossible("its program is empty, or a word of it holds a NUL byte".into())
+                } else {
+                    Self::Exec(words)
+                }
+            }
+            protocol::work::Work { builtin: Some(name), with, .. } => match Builtin::named(&name) {
+                Some(builtin) => match builtin.options(&with) {
+                    Ok(options) => Self::Builtin(builtin, options),
+                    Err(reason) => Self::Impossible(format!("built-in {name}: {reason}")),
+                },
+                None => {
+                    let known = Builtin::names();
+                    Self::Impossible(format!("this agent has no built-in check {name:?}; it has {known}"))
+                }
+            },
+            _ => Self::Impossible(
+                "it has neither a command, a program nor a built-in that this agent knows: a newer agent may be needed"
+                    .into(),
+            ),
         }
     }
 }
@@ -199,6 +264,10 @@ mod tests {
             {"name": "nothing", "every_ms": 1000, "timeout_ms": 1000},
             {"name": "future", "builtin": "quantum", "every_ms": 1000, "timeout_ms": 1000},
             {"name": "format", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "output": "hologram"},
+            {"name": "pattern", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "output": "text", "pattern": "("},
+            {"name": "pointer", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "output": "json", "pointer": "a"},
+            {"name": "cron", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "cron": "* * *"},
+            {"name": "zone", "command": "x", "every_ms": 5000, "timeout_ms": 1000, "cron": "@daily", "timezone": "X/Y"},
             {"name": "two words", "command": "x", "every_ms": 1000, "timeout_ms": 1000},
             {"name": "nul", "command": "a\u{0}b", "every_ms": 1000, "timeout_ms": 1000},
             17
@@ -207,20 +276,24 @@ mod tests {
         let work =
             |name: &str| plan.checks.get(&CheckName::new(name).unwrap()).map(|check| check.work.clone());
         assert_eq!(work("good"), Some(Work::Command("true".into())));
-        assert_eq!(work("disk"), Builtin::named("disk").map(Work::Builtin));
+        assert_eq!(work("disk"), Builtin::named("disk").map(|disk| Work::Builtin(disk, Options::default())));
         for (name, expected) in [
-            ("nothing", "neither a command nor a built-in"),
+            ("nothing", "neither a command, a program nor a built-in"),
             ("future", "no built-in check \"quantum\""),
             ("format", "unknown variant `hologram`"),
             ("nul", "NUL"),
+            ("pattern", "pattern: this is not a regular expression"),
+            ("pointer", "pointer: write it like /queue/depth"),
+            ("cron", "cron: \"* * *\" is not a cron expression"),
+            ("zone", "timezone: there is no time zone \"X/Y\""),
         ] {
             let Some(Work::Impossible(reason)) = work(name) else { panic!("{name}: {:?}", work(name)) };
             assert!(reason.contains(expected), "{reason}");
         }
         let disk = plan.checks.get(&CheckName::new("disk").unwrap()).unwrap();
         assert_eq!((disk.every_ms, disk.timeout_ms), (EVERY_MS.0, TIMEOUT_MS.0));
-        assert_eq!((plan.checks.len(), plan.problems.len()), (6, 6));
-        assert!(plan.problem().unwrap().ends_with("and 1 more"));
+        assert_eq!((plan.checks.len(), plan.problems.len()), (10, 10));
+        assert!(plan.problem().unwrap().ends_with("and 5 more"));
     }
 
     #[test]

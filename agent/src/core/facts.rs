@@ -12,7 +12,7 @@ pub fn os_release(text: &str) -> BTreeMap<String, String> {
     text.lines().filter_map(pair).collect()
 }
 
-fn unquote(value: &str) -> String {
+pub(super) fn unquote(value: &str) -> String {
     let value = value.trim();
     for quote in ['"', '\''] {
         if let Some(inner) = value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
@@ -86,6 +86,87 @@ pub struct Machine<'a> {
     pub hypervisor: bool,
 }
 
+/// The family of the distribution, by its package format and tools: `debian`, `redhat`, `suse`, `alpine` or `arch`.
+#[must_use]
+pub fn os_family(release: &BTreeMap<String, String>) -> Option<&'static str> {
+    let ids = ["ID", "ID_LIKE"].into_iter().filter_map(|key| release.get(key));
+    let family = ids.flat_map(|ids| ids.split_whitespace()).find_map(family)?;
+    Some(match *family.first()? {
+        "apt" => "debian",
+        "dnf" => "redhat",
+        "zypper" => "suse",
+        "apk" => "alpine",
+        _ => "arch",
+    })
+}
+
+/// What shows that this is a container.
+#[derive(Debug, Clone, Default)]
+pub struct Traces<'a> {
+    /// The environment or a mount is that of a Kubernetes pod.
+    pub kubernetes: bool,
+    /// `/run/systemd/container`
+    pub systemd: &'a str,
+    /// `/.dockerenv`
+    pub docker: bool,
+    /// `/run/.containerenv`
+    pub podman: bool,
+}
+
+/// What runs this container; `None` outside of one. Best effort.
+#[must_use]
+pub fn container(traces: &Traces<'_>) -> Option<&'static str> {
+    const KNOWN: [&str; 6] = ["lxc", "lxc-libvirt", "systemd-nspawn", "docker", "podman", "wsl"];
+    match traces {
+        Traces { kubernetes: true, .. } => Some("kubernetes"),
+        Traces { docker: true, .. } => Some("docker"),
+        Traces { podman: true, .. } => Some("podman"),
+        Traces { systemd, .. } if systemd.trim().is_empty() => None,
+        Traces { systemd, .. } => {
+            Some(KNOWN.into_iter().find(|known| *known == systemd.trim()).unwrap_or("other"))
+        }
+    }
+}
+
+/// The cloud that this machine is of, by what its firmware says of it (all of `/sys/class/dmi/id` that may be read).
+#[must_use]
+pub fn cloud(dmi: &str) -> Option<&'static str> {
+    const CLOUDS: [(&str, &str); 15] = [
+        ("amazon", "aws"),
+        ("google compute", "gcp"),
+        // The chassis of every Azure machine.
+        ("7783-7084-3265-9085-8269-3286-77", "azure"),
+        ("hetzner", "hetzner"),
+        ("digitalocean", "digitalocean"),
+        ("oraclecloud", "oracle"),
+        ("alibaba cloud", "alibaba"),
+        ("scaleway", "scaleway"),
+        ("vultr", "vultr"),
+        ("linode", "linode"),
+        ("akamai", "linode"),
+        ("upcloud", "upcloud"),
+        ("exoscale", "exoscale"),
+        ("ovh", "ovh"),
+        // Last, since many of the others are built on it.
+        ("openstack", "openstack"),
+    ];
+    let dmi = dmi.to_ascii_lowercase();
+    CLOUDS.iter().find(|(text, _)| dmi.contains(text)).map(|(_, cloud)| *cloud)
+}
+
+/// The processor's name in `/proc/cpuinfo`. ARM kernels give none.
+#[must_use]
+pub fn cpu_model(cpuinfo: &str) -> Option<String> {
+    let (_, model) = cpuinfo.lines().find(|line| line.starts_with("model name"))?.split_once(':')?;
+    Some(model.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|model| !model.is_empty())
+}
+
+/// When the system started, in seconds since 1970, from `/proc/stat`.
+#[must_use]
+pub fn boot_time(stat: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
 /// `container`, the name of a hypervisor, `vm` for one that cannot be named, or `none`. Best effort.
 #[must_use]
 pub fn virtualization(machine: &Machine<'_>) -> &'static str {
@@ -153,6 +234,59 @@ mod tests {
                 "{os} {release} {programs}"
             );
         }
+    }
+
+    #[test]
+    fn families_follow_the_distribution() {
+        for (release, expected) in [
+            ("ID=debian", Some("debian")),
+            ("ID=pop\nID_LIKE=\"ubuntu debian\"", Some("debian")),
+            ("ID=rocky\nID_LIKE=\"rhel centos fedora\"", Some("redhat")),
+            ("ID=amzn", Some("redhat")),
+            ("ID=\"opensuse-leap\"", Some("suse")),
+            ("ID=alpine", Some("alpine")),
+            ("ID=manjaro", Some("arch")),
+            ("ID=homemade", None),
+        ] {
+            assert_eq!(os_family(&os_release(release)), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn clouds_and_containers_are_told_by_what_they_leave() {
+        for (dmi, expected) in [
+            ("Amazon EC2 t3.small", Some("aws")),
+            ("Xen HVM domU 4.11.amazon", Some("aws")),
+            ("Google Google Compute Engine", Some("gcp")),
+            ("Microsoft Corporation Virtual Machine 7783-7084-3265-9085-8269-3286-77", Some("azure")),
+            ("Microsoft Corporation Virtual Machine", None),
+            ("Hetzner vServer", Some("hetzner")),
+            ("DigitalOcean Droplet", Some("digitalocean")),
+            ("QEMU Standard PC OracleCloud.com", Some("oracle")),
+            ("OpenStack Foundation OpenStack Nova", Some("openstack")),
+            ("QEMU Standard PC", None),
+            ("", None),
+        ] {
+            assert_eq!(cloud(dmi), expected, "{dmi}");
+        }
+        for (traces, expected) in [
+            (Traces::default(), None),
+            (Traces { docker: true, ..Traces::default() }, Some("docker")),
+            (Traces { docker: true, kubernetes: true, ..Traces::default() }, Some("kubernetes")),
+            (Traces { podman: true, ..Traces::default() }, Some("podman")),
+            (Traces { systemd: "lxc\n", ..Traces::default() }, Some("lxc")),
+            (Traces { systemd: "quantum\n", ..Traces::default() }, Some("other")),
+        ] {
+            assert_eq!(container(&traces), expected, "{traces:?}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_tells_processor_and_boot() {
+        let cpuinfo = "processor\t: 0\nmodel name\t: AMD  EPYC 7B13 \nflags\t: fpu";
+        assert_eq!(cpu_model(cpuinfo).as_deref(), Some("AMD EPYC 7B13"));
+        assert_eq!(cpu_model("model name\t:\n"), None);
+        assert_eq!((boot_time("cpu 1\nbtime 1795\n"), boot_time("btime x")), (Some(1795), None));
     }
 
     #[test]

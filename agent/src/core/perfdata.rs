@@ -2,7 +2,7 @@
 //! `text | 'label'=value[unit];[warn];[crit];[min];[max] …`, where further lines are text until one holds `|`,
 //! and performance data from there on.
 
-use protocol::{Metric, limits};
+use protocol::Metric;
 
 use super::check::cut;
 
@@ -10,9 +10,36 @@ use super::check::cut;
 const NAME: usize = 256;
 const WORD: usize = 64;
 
+/// Most metrics that are read: more than are kept, so that one beyond can still be the value.
+const MOST: usize = 10_000;
+
+/// What a plugin printed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Output {
+    /// For people.
+    pub text: String,
+    pub metrics: Vec<Metric>,
+    pub unknown: Vec<Unknown>,
+}
+
+/// A metric without a value (`U`): the plugin could not read it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unknown {
+    pub name: String,
+    /// How many metrics stand before it.
+    before: usize,
+}
+
+/// Name of the metric that the plugin names first, with a value or without.
+#[must_use]
+pub fn first<'a>(metrics: &'a [Metric], unknown: &'a [Unknown]) -> Option<&'a str> {
+    let without = unknown.first().filter(|unknown| unknown.before == 0);
+    without.map(|unknown| unknown.name.as_str()).or_else(|| Some(metrics.first()?.name.as_str()))
+}
+
 /// The text for people, and the metrics. What cannot be read as a metric is left out.
 #[must_use]
-pub fn split(stdout: &str) -> (String, Vec<Metric>) {
+pub fn split(stdout: &str) -> Output {
     let mut text = Vec::new();
     let mut data = String::new();
     let mut in_data = false;
@@ -31,7 +58,12 @@ pub fn split(stdout: &str) -> (String, Vec<Metric>) {
             in_data = index > 0;
         }
     }
-    (text.join("\n").trim().to_owned(), metrics(&data))
+    let (metrics, unknown) = metrics(&data);
+    if metrics.is_empty() && unknown.is_empty() {
+        // The bar was part of the text, as in a plugin's own manual.
+        return Output { text: stdout.trim().to_owned(), metrics, unknown };
+    }
+    Output { text: text.join("\n").trim().to_owned(), metrics, unknown }
 }
 
 /// The other way round: one line of text and metrics, as a plugin prints it.
@@ -81,10 +113,10 @@ fn range(threshold: &str) -> String {
     }
 }
 
-fn metrics(data: &str) -> Vec<Metric> {
-    let mut metrics = Vec::new();
+fn metrics(data: &str) -> (Vec<Metric>, Vec<Unknown>) {
+    let (mut metrics, mut unknown) = (Vec::new(), Vec::new());
     let mut rest = data.trim_start();
-    while !rest.is_empty() && metrics.len() < limits::METRICS {
+    while !rest.is_empty() && metrics.len() + unknown.len() < MOST {
         let Some((label, after)) = label(rest) else {
             // Not a label: go on behind the next space.
             rest = rest.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim_start());
@@ -92,10 +124,14 @@ fn metrics(data: &str) -> Vec<Metric> {
         };
         let end = after.find(char::is_whitespace).unwrap_or(after.len());
         let (fields, next) = after.split_at(end);
-        metrics.extend(metric(label, fields));
+        if fields.split(';').next() == Some("U") {
+            unknown.push(Unknown { name: cut(&label, NAME).to_owned(), before: metrics.len() });
+        } else {
+            metrics.extend(metric(label, fields));
+        }
         rest = next.trim_start();
     }
-    metrics
+    (metrics, unknown)
 }
 
 /// The label before `=`, and what stands behind it. In quotes it may hold spaces, `=` and doubled quotes.
@@ -157,7 +193,7 @@ mod tests {
     use super::*;
 
     fn shown(stdout: &str) -> (String, Vec<String>) {
-        let (text, metrics) = split(stdout);
+        let Output { text, metrics, .. } = split(stdout);
         let shown = metrics.into_iter().map(|m| {
             let (unit, warn, crit) =
                 (m.unit.unwrap_or_default(), m.warn.unwrap_or_default(), m.crit.unwrap_or_default());
@@ -189,7 +225,8 @@ mod tests {
             ),
             ("x | a=U b=1.5e3B junk =5 c=-2,5 'open=1", "x", vec!["b=1500B;;;;", "c=-2.5;;;;"]),
             ("x | a=5EB", "x", vec!["a=5EB;;;;"]),
-            ("x | a=1e999 b=;; c", "x", vec![]),
+            ("x | a=1e999 b=;; c", "x | a=1e999 b=;; c", vec![]),
+            ("usage:\n-a <AVG | MAX>\n-b", "usage:\n-a <AVG | MAX>\n-b", vec![]),
         ] {
             assert_eq!(
                 shown(stdout),
@@ -240,7 +277,7 @@ mod tests {
 
         #[test]
         fn no_output_panics(stdout in "[ a='|;.,0-9eEäU\n-]{0,80}") {
-            for metric in split(&stdout).1 {
+            for metric in split(&stdout).metrics {
                 prop_assert!(metric.value.is_finite());
             }
         }

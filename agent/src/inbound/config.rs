@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use protocol::{
-    AgentId, Facts, Labels, Origin, VERSION,
+    AgentId, Facts, Origin, VERSION,
     config::{ConfigRequest, ConfigStatus},
     subject,
 };
@@ -17,10 +17,11 @@ use service_kit::{
 };
 use tokio::{sync::watch, time::Instant};
 
+use super::local::Local;
 use crate::{
-    core::check::{Plan, WireConfig, WireReply},
+    core::check::{Plan, WireConfig, WireReply, cut},
     metrics::Metrics,
-    outbound::probe,
+    outbound::probe::own_facts::HostFacts,
     store,
 };
 
@@ -32,7 +33,8 @@ pub struct Follower {
     pub ctx: Context,
     pub agent: AgentId,
     pub folder: PathBuf,
-    pub labels: Labels,
+    /// What the host itself says; changed by a reload.
+    pub local: watch::Receiver<Local>,
     pub poll: Duration,
     /// A number of this agent's own, to spread it from others.
     pub seed: u64,
@@ -45,6 +47,11 @@ struct State {
     plan: watch::Sender<Arc<Plan>>,
     /// The configuration of `plan` as it came, to be written again under a new revision.
     wire: Option<WireConfig>,
+    facts: HostFacts,
+    /// Programs that give facts are to be run again now.
+    facts_anew: bool,
+    /// What is wrong on this host, besides the checks.
+    host_problems: Vec<String>,
     /// Facts that the server has, as far as we know.
     facts_sent: Option<Facts>,
     status_due: bool,
@@ -64,6 +71,9 @@ impl Follower {
             follower: self,
             plan,
             wire: None,
+            facts: HostFacts::default(),
+            facts_anew: false,
+            host_problems: Vec::new(),
             facts_sent: None,
             status_due: true,
             last_failure: String::new(),
@@ -72,6 +82,7 @@ impl Follower {
         tasks.clone().spawn("configuration", async move {
             let token = tasks.token();
             let ctx = &state.follower.ctx;
+            let mut local = state.follower.local.clone();
             let mut nudges = ctx.nats.subscribe(subject::config_changed(&state.follower.agent)).await?;
             let mut next = Instant::now();
             loop {
@@ -83,6 +94,8 @@ impl Follower {
                         state.status_due = true;
                         state.backoff.reset();
                     }
+                    // Whoever reloads may be gone; then nothing is reloaded.
+                    Ok(()) = local.changed() => state.reload(),
                     nudge = nudges.next() => {
                         anyhow::ensure!(nudge.is_some(), "the subscription to changes ended");
                         tokio::time::sleep(spread).await;
@@ -122,7 +135,7 @@ impl State {
         let loaded = store::config::load(&self.follower.folder).map_err(|error| error.to_string());
         let plan = loaded.and_then(|wire| {
             self.wire = wire;
-            self.wire.as_ref().map(Plan::read).transpose()
+            self.wire.as_ref().map(|wire| self.read(wire)).transpose()
         });
         match plan {
             Ok(Some(plan)) => {
@@ -144,15 +157,49 @@ impl State {
         }
     }
 
+    /// The configuration as this host's policy lets it run.
+    fn read(&self, wire: &WireConfig) -> Result<Plan, String> {
+        Ok(Plan::read(wire)?.under(&self.follower.local.borrow().policy))
+    }
+
+    /// The host's labels, policy or facts may be others now.
+    fn reload(&mut self) {
+        self.facts_anew = true;
+        self.status_due = true;
+        let plan = self.wire.as_ref().and_then(|wire| self.read(wire).ok());
+        if let Some(plan) = plan.filter(|plan| *plan != **self.plan.borrow()) {
+            tracing::info!(problem = plan.problem(), "the checks changed with this host's policy");
+            self.plan.send_replace(Arc::new(plan));
+        }
+    }
+
+    /// What to report as the error of a configuration: what of it does not run, and what is wrong on the host.
+    fn problem(&self, plan: &Plan) -> Option<String> {
+        let local = self.follower.local.borrow().problem.clone();
+        let all = plan.problem().into_iter().chain(local).chain(facts_problem(&self.host_problems));
+        Some(all.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty())
+    }
+
+    async fn look(&mut self) -> Facts {
+        let folder = self.follower.local.borrow().facts_dir.clone();
+        let (facts, problems) = self.facts.look(&folder, std::mem::take(&mut self.facts_anew)).await;
+        if problems != self.host_problems {
+            problems.iter().for_each(|problem| tracing::warn!(problem, "facts left out"));
+            self.host_problems = problems;
+            self.status_due = true;
+        }
+        facts
+    }
+
     /// Ask once. The error is for the log.
     async fn ask(&mut self) -> Result<(), String> {
-        let facts = tokio::task::spawn_blocking(probe::facts::detect).await.unwrap_or_default();
+        let facts = self.look().await;
         let new_facts = (self.facts_sent.as_ref() != Some(&facts)).then(|| facts.clone());
         let known = self.plan.borrow().clone();
         let question = ConfigRequest {
             v: VERSION,
             facts: new_facts,
-            labels: self.follower.labels.clone(),
+            labels: self.follower.local.borrow().labels.clone(),
             etag: self.wire.as_ref().map(|_| known.etag.clone()),
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             origin: Origin::Agent,
@@ -178,7 +225,7 @@ impl State {
                     return self.apply(WireConfig { revision, ..wire }).await;
                 }
                 if self.status_due && self.wire.is_some() {
-                    self.status(known.revision, known.problem()).await;
+                    self.status(known.revision, self.problem(&known)).await;
                 }
                 Ok(())
             }
@@ -192,15 +239,15 @@ impl State {
 
     async fn apply(&mut self, wire: WireConfig) -> Result<(), String> {
         let revision = wire.revision;
-        let plan = match Plan::read(&wire) {
+        let plan = match self.read(&wire) {
             Ok(plan) => plan,
             Err(reason) => {
                 self.status(revision, Some(reason.clone())).await;
                 return Err(format!("revision {revision} cannot be applied: {reason}"));
             }
         };
-        let problem = plan.problem();
-        if let Some(problem) = &problem {
+        let problem = self.problem(&plan);
+        if let Some(problem) = plan.problem() {
             self.follower.metrics.config_failures.inc();
             tracing::warn!(revision, problem, "some checks cannot run");
         }
@@ -240,6 +287,14 @@ impl State {
             self.last_failure = reason;
         }
     }
+}
+
+/// One text for what is wrong with the facts folder.
+fn facts_problem(problems: &[String]) -> Option<String> {
+    const SHOWN: usize = 3;
+    let shown: Vec<_> = problems.iter().take(SHOWN).map(|problem| cut(problem, 200)).collect();
+    let more = if problems.len() > SHOWN { " and more" } else { "" };
+    (!shown.is_empty()).then(|| format!("facts left out: {}{more}", shown.join("; ")))
 }
 
 /// A seed as a number in 0..1.

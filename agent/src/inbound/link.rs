@@ -6,22 +6,30 @@ use async_nats::connection::State;
 use service_kit::Context;
 use tokio::sync::watch;
 
-/// The client has no other way to learn of a reconnect than to look.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The client tells of its connection by events, which it drops when there are many: look now and then as well.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// It tells a moment before its state changes.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Follow the connection until the process ends.
 #[must_use]
 pub fn follow(ctx: &Context) -> watch::Receiver<u64> {
     let (sender, receiver) = watch::channel(0);
-    let client = ctx.nats.clone();
+    let (client, ready) = (ctx.nats.clone(), ctx.ready.clone());
     // Not a task of the service: while it stops, others still need to know. It ends with the last receiver.
     tokio::spawn(async move {
-        let statistics = client.statistics();
-        while !sender.is_closed() {
+        let (statistics, mut told) = (client.statistics(), ready.follow());
+        let mut wait = LOOK_AGAIN;
+        loop {
             let connected = client.connection_state() == State::Connected;
             let number = if connected { statistics.connects.load(Ordering::Relaxed).max(1) } else { 0 };
             sender.send_if_modified(|known| std::mem::replace(known, number) != number);
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::select! {
+                () = sender.closed() => return,
+                // An error would mean that `ready` is gone, which this task holds.
+                _ = told.changed() => wait = LOOK_AGAIN,
+                () = tokio::time::sleep(wait) => wait = LOOK_EVERY,
+            }
         }
     });
     receiver

@@ -2,3 +2,5 @@
 
 pub mod config;
 pub mod link;
+pub mod local;
+pub mod run;

@@ -1,46 +1,57 @@
 //! From the spool to the broker, and ingest's watermark back to the spool (G1, G7).
 //!
 //! Decisions are in [`crate::core::delivery`]; here is the one loop that carries them out. Results are published in
-//! order with several acknowledgements awaited at once; nothing is read from the spool before there is room for it.
+//! order with many acknowledgements awaited at once; nothing is read from the spool before there is room for it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::BoxFuture};
 use protocol::{
     AgentId, CheckResult, VERSION,
     stored::{Stored, StoredRequest},
     subject,
 };
 use service_kit::{
-    Backoff, Context, now_ms,
-    publish::{PublishError, publish},
-    report,
+    Backoff, Context, now_ms, report,
     request::{RequestError, request},
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    core::delivery::{Delivery, Send},
+    core::{
+        delivery::{Delivery, Lane, Send},
+        pace::Pace,
+    },
     metrics::Metrics,
-    outbound::checks::Clock,
+    outbound::{
+        checks::Clock,
+        publisher::{Failure, Outcome, Publisher, What},
+    },
+    settings::SpoolUntil,
     store::results::{Kept, Results},
 };
 
 /// Results awaiting the broker's acknowledgement at most.
-const WINDOW: usize = 256;
+const WINDOW: usize = 2_048;
 /// Bytes of them at most, but for one more read.
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// Results read at once.
+const READ: usize = 512;
 /// A result that is older when it is first sent is history (G6).
 const FRESH_MS: u64 = 60_000;
 /// Results that come within this time are synced and sent together.
 const GATHER: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
+/// How often the watermark is kept for the next start, at most.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// An ingest that answers nonsense does not make one epoch after the other.
 const EPOCH_MIN_MS: u64 = 600_000;
 /// How long to go on sending when the agent stops.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What stands for an output that the broker did not take.
+const CUT: &str = "[cut: the broker takes no larger result]";
 
 pub struct Sender {
     pub ctx: Context,
@@ -48,23 +59,30 @@ pub struct Sender {
     pub clock: Clock,
     pub results: Results,
     pub metrics: Metrics,
+    pub until: SpoolUntil,
+    /// Results a second of a backlog.
+    pub replay_rate: u32,
 }
 
-/// What the loop waits for.
-enum Event {
-    Published { epoch: u64, seq: u64, size: usize, error: Option<PublishError> },
-    PublishedUnnumbered { result: Box<CheckResult>, error: Option<PublishError> },
-    Answered { epoch: u64, answer: Result<Stored, RequestError> },
+struct Answer {
+    /// The epoch that was asked about.
+    epoch: u64,
+    answer: Result<Stored, RequestError>,
 }
 
 struct State {
     sender: Sender,
+    publisher: Publisher,
     delivery: Delivery,
-    bytes_in_flight: usize,
+    pace: Pace,
+    /// A backlog waits for its pace.
+    paced: bool,
+    /// Numbers that were sent without output and metrics.
+    cut: BTreeSet<u64>,
     epoch: u64,
     /// When an epoch was begun because of what ingest answered.
     epoch_begun: Option<u64>,
-    under_way: FuturesUnordered<BoxFuture<'static, Event>>,
+    asking: Option<BoxFuture<'static, Answer>>,
     backoff: Backoff,
     unnumbered_in_flight: bool,
     /// Each failure is logged once until something succeeds.
@@ -79,13 +97,16 @@ impl Sender {
     /// When the connection's own tasks are gone.
     pub async fn run(self, mut link: watch::Receiver<u64>, quiet: CancellationToken) -> anyhow::Result<()> {
         let mut watermarks = self.ctx.nats.subscribe(subject::stored(&self.agent)).await?;
-        let (epoch, next) = self.results.spool(|spool| (spool.epoch(), spool.oldest())).await;
+        let (epoch, oldest) = self.results.spool(|spool| (spool.epoch(), spool.oldest())).await;
         let mut state = State {
-            delivery: Delivery::new(next?, WINDOW),
-            bytes_in_flight: 0,
+            publisher: Publisher::open(self.ctx.nats.clone()).await?,
+            delivery: Delivery::new(oldest?, WINDOW),
+            pace: Pace::new(self.replay_rate.into()),
+            paced: false,
+            cut: BTreeSet::new(),
             epoch,
             epoch_begun: None,
-            under_way: FuturesUnordered::new(),
+            asking: None,
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)),
             unnumbered_in_flight: false,
             failing: false,
@@ -94,20 +115,31 @@ impl Sender {
         if *link.borrow_and_update() > 0 {
             state.delivery.connected(state.now());
         }
-        let mut tick = tokio::time::interval(TICK);
+        let (mut tick, mut save) = (tokio::time::interval(TICK), tokio::time::interval(SAVE_EVERY));
         let mut deadline: Option<Instant> = None;
         loop {
             state.ask_if_due().await;
             let idle = state.fill().await;
             if let Some(deadline) = deadline
-                && ((idle && state.under_way.is_empty()) || Instant::now() >= deadline)
+                && ((idle && state.asking.is_none() && state.publisher.is_idle())
+                    || Instant::now() >= deadline)
             {
                 break;
             }
             let results = state.sender.results.clone();
+            let next_part = Duration::from_millis(state.pace.wait().max(1));
             tokio::select! {
-                Some(event) = state.under_way.next() => state.handle(event).await,
-                () = results.added() => tokio::time::sleep(GATHER).await,
+                outcomes = state.publisher.outcomes() => state.published(outcomes?).await,
+                answer = pending_answer(&mut state.asking) => {
+                    state.asking = None;
+                    state.answered(answer).await;
+                }
+                () = results.added() => {
+                    if !state.delivery.has_backlog() {
+                        tokio::time::sleep(GATHER).await;
+                    }
+                }
+                () = tokio::time::sleep(next_part), if state.paced => {}
                 changed = link.changed() => {
                     changed?;
                     let connected = *link.borrow_and_update() > 0;
@@ -122,13 +154,22 @@ impl Sender {
                     }
                 }
                 _ = tick.tick() => state.tend().await,
+                _ = save.tick() => state.save().await,
                 () = quiet.cancelled(), if deadline.is_none() => deadline = Some(Instant::now() + LAST_WORDS),
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
             }
         }
+        state.save().await;
         let left = state.sender.results.spool(|spool| spool.sync().map(|()| spool.bytes())).await?;
         tracing::debug!(bytes = left, "the spool is synced");
         Ok(())
+    }
+}
+
+async fn pending_answer(asking: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
+    match asking {
+        Some(asking) => asking.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -139,49 +180,88 @@ impl State {
 
     /// Publish what there is room for. `true` when nothing more is to be published now.
     async fn fill(&mut self) -> bool {
-        let (next, room) = self.delivery.wants(self.now());
-        if room == 0 || self.bytes_in_flight > WINDOW_BYTES {
-            // Sync nevertheless: while the broker is away, a power cut shall cost little.
-            if let Err(error) = self.sender.results.spool(crate::store::spool::Spool::sync).await {
-                self.trouble("the spool cannot be synced", &report(&error));
-            }
-            return self.under_way.is_empty();
+        let end = self.sender.results.next_seq();
+        self.delivery.grown(end);
+        if self.sender.results.take_lost() {
+            self.delivery.lost(self.now());
         }
-        match self.sender.results.read(next, room).await {
-            Ok(kept) => {
-                let idle = kept.is_empty();
-                for Kept { seq, result } in kept {
-                    if let Some(send) = self.delivery.send(seq) {
-                        self.publish(send, result);
+        self.paced = false;
+        let (mut idle, mut open) = (true, false);
+        for lane in [Lane::Live, Lane::Order] {
+            let now = self.now();
+            let (next, mut room) = self.delivery.wants(lane, now);
+            let backlog = lane == Lane::Order && self.delivery.has_backlog();
+            if backlog && room > 0 {
+                let allowed = self.pace.allows(now);
+                self.paced = allowed < room;
+                room = room.min(allowed);
+            }
+            open |= room > 0;
+            if room == 0 || next >= end || self.publisher.bytes() > WINDOW_BYTES {
+                continue;
+            }
+            match self.sender.results.read(next, room.min(READ)).await {
+                Ok(kept) => {
+                    idle = false;
+                    if kept.is_empty() {
+                        self.delivery.skip_to(lane, end);
+                    }
+                    let mut sent = 0;
+                    for Kept { seq, kept_ms, result } in kept {
+                        let Some(Send { again, .. }) = self.delivery.send(lane, seq) else { continue };
+                        let late = again || backlog || self.is_old(kept_ms, result.at_ms);
+                        sent += 1;
+                        if again {
+                            self.sender.metrics.resent.inc();
+                        }
+                        if !self.publish(seq, CheckResult { replayed: late, ..result }).await {
+                            break;
+                        }
+                    }
+                    if backlog {
+                        self.pace.took(sent);
                     }
                 }
-                if idle {
-                    self.publish_unnumbered().await;
+                Err(error) => {
+                    self.sender.metrics.spool_errors.inc();
+                    self.trouble("the spool cannot be read", &report(&error));
+                    let delay = protocol::duration::millis(self.backoff.next_delay());
+                    self.delivery.fail(self.now(), next, delay);
                 }
-                idle
-            }
-            Err(error) => {
-                self.sender.metrics.spool_errors.inc();
-                self.trouble("the spool cannot be read", &report(&error));
-                let delay = protocol::duration::millis(self.backoff.next_delay());
-                self.delivery.fail(self.now(), next, delay);
-                // Those in memory do not need the disk.
-                self.publish_unnumbered().await;
-                true
             }
         }
+        if idle && open {
+            // Those in memory do not need the disk.
+            self.publish_unnumbered().await;
+        }
+        // While the broker is away, a power cut shall cost little.
+        if self.sender.results.is_unsynced()
+            && let Err(error) = self.sender.results.spool(crate::store::spool::Spool::sync).await
+        {
+            self.trouble("the spool cannot be synced", &report(&error));
+        }
+        idle && !self.paced
     }
 
-    fn publish(&mut self, Send { seq, again }: Send, mut result: CheckResult) {
-        result.replayed = again || now_ms().saturating_sub(result.at_ms) > FRESH_MS;
-        if again {
-            self.sender.metrics.resent.inc();
+    /// Whether a result is history when it is sent for the first time. The agent's own clock does not notice a suspended
+    /// host, and the host's clock may have been set: what is old by either is old, and so is what comes from the future.
+    fn is_old(&self, kept_ms: u64, at_ms: u64) -> bool {
+        let now = self.now();
+        now.saturating_sub(kept_ms) > FRESH_MS
+            || kept_ms.saturating_sub(now) > FRESH_MS
+            || now_ms().saturating_sub(at_ms) > FRESH_MS
+    }
+
+    /// `false` when no more should be sent now.
+    async fn publish(&mut self, seq: u64, result: CheckResult) -> bool {
+        let what = What::Numbered { epoch: self.epoch, seq };
+        match self.hand_over(what, &result).await {
+            Ok(()) => true,
+            Err(outcome) => {
+                self.published(vec![outcome]).await;
+                false
+            }
         }
-        let (size, sent) = self.sent(&result);
-        let epoch = self.epoch;
-        self.bytes_in_flight += size;
-        self.under_way
-            .push(Box::pin(async move { Event::Published { epoch, seq, size, error: sent.await.err() } }));
     }
 
     /// Those that the disk did not take go one by one: there are few, and they are given back when it fails.
@@ -191,63 +271,90 @@ impl State {
         }
         for mut result in self.sender.results.take_unnumbered(1).await {
             result.replayed = now_ms().saturating_sub(result.at_ms) > FRESH_MS;
-            let (_, sent) = self.sent(&result);
-            let result = Box::new(result);
             self.unnumbered_in_flight = true;
-            self.under_way.push(Box::pin(async move {
-                Event::PublishedUnnumbered { result, error: sent.await.err() }
-            }));
+            if let Err(outcome) = self.hand_over(What::Unnumbered(Box::new(result.clone())), &result).await {
+                self.published(vec![outcome]).await;
+            }
         }
     }
 
-    /// Size of the message, and the sending of it.
-    fn sent(
-        &self,
-        result: &CheckResult,
-    ) -> (usize, impl Future<Output = Result<(), PublishError>> + 'static + use<>) {
-        let jetstream = self.sender.ctx.jetstream();
+    async fn hand_over(&mut self, what: What, result: &CheckResult) -> Result<(), Outcome> {
         let subject = subject::result(&self.sender.agent, &result.check);
-        let (id, body) = (result.message_id(), protocol::encode(result));
-        let size = body.as_ref().map_or(0, Vec::len);
-        let sent = async move {
-            let body = body.map_err(|error| PublishError::Refused {
-                subject: subject.clone(),
-                reason: error.to_string(),
-            })?;
-            publish(&jetstream, subject, &id, async_nats::HeaderMap::new(), body.into()).await.map(drop)
-        };
-        (size, sent)
+        match protocol::encode(result) {
+            Ok(body) => self.publisher.publish(what, subject, &result.message_id(), body).await,
+            Err(error) => Err((what, Err(Failure::TooLarge(error.to_string())))),
+        }
     }
 
-    async fn handle(&mut self, event: Event) {
-        if let Event::Published { size, .. } = &event {
-            self.bytes_in_flight = self.bytes_in_flight.saturating_sub(*size);
+    async fn published(&mut self, outcomes: Vec<Outcome>) {
+        let now = self.now();
+        // One failure for all that failed at once.
+        let mut delay = None;
+        for (what, outcome) in outcomes {
+            match (what, outcome) {
+                // The number means another result now.
+                (What::Numbered { epoch, .. }, _) if epoch != self.epoch => {}
+                (What::Numbered { seq, .. }, Ok(())) => {
+                    self.delivery.confirm(now, seq);
+                    self.succeeded();
+                }
+                (What::Numbered { seq, .. }, Err(Failure::TooLarge(reason))) => {
+                    Box::pin(self.too_large(seq, &reason)).await;
+                }
+                (What::Numbered { seq, .. }, Err(error)) => {
+                    self.sender.metrics.publish_failures.inc();
+                    let delay = *delay.get_or_insert_with(|| self.publish_failed(&error));
+                    self.delivery.fail(now, seq, delay);
+                }
+                (What::Unnumbered(_), Ok(())) => {
+                    self.unnumbered_in_flight = false;
+                    self.succeeded();
+                }
+                (What::Unnumbered(result), Err(Failure::TooLarge(reason))) => {
+                    self.unnumbered_in_flight = false;
+                    self.trouble("a result is too large for the broker", &reason);
+                    if is_cut(&result) {
+                        self.sender.results.drop_unnumbered().await;
+                    } else {
+                        self.sender.metrics.results_cut.inc();
+                        self.sender.results.put_back(cut(*result)).await;
+                    }
+                }
+                (What::Unnumbered(result), Err(error)) => {
+                    self.sender.metrics.publish_failures.inc();
+                    self.unnumbered_in_flight = false;
+                    let delay = *delay.get_or_insert_with(|| self.publish_failed(&error));
+                    let (next, _) = self.delivery.wants(Lane::Order, now);
+                    self.delivery.fail(now, next, delay);
+                    self.sender.results.put_back(*result).await;
+                }
+            }
         }
-        match event {
-            // The number means another result now.
-            Event::Published { epoch, .. } if epoch != self.epoch => {}
-            Event::Published { seq, error: None, .. } => {
-                let now = self.now();
-                self.delivery.confirm(now, seq);
-                self.succeeded();
-            }
-            Event::Published { seq, error: Some(error), .. } => {
-                let delay = self.publish_failed(&error);
-                self.delivery.fail(self.now(), seq, delay);
-            }
-            Event::PublishedUnnumbered { error: None, .. } => {
-                self.unnumbered_in_flight = false;
-                self.succeeded();
-            }
-            Event::PublishedUnnumbered { result, error: Some(error) } => {
-                self.unnumbered_in_flight = false;
-                let delay = self.publish_failed(&error);
-                let (next, _) = self.delivery.wants(self.now());
-                self.delivery.fail(self.now(), next, delay);
-                self.sender.results.put_back(*result).await;
-            }
-            Event::Answered { epoch, answer } => self.answered(epoch, answer).await,
+        if self.sender.until == SpoolUntil::Acknowledged {
+            let seq = self.delivery.acknowledged();
+            // Never above what was numbered.
+            let _let_go = self.sender.results.spool(move |spool| spool.stored(now, seq)).await;
         }
+    }
+
+    /// A result that the broker will never take blocks none behind it: it goes without output and metrics, and if even
+    /// that is too much it is given up, and missing in ingest's account.
+    async fn too_large(&mut self, seq: u64, reason: &str) {
+        self.trouble("a result is too large for the broker", reason);
+        let found = if self.cut.insert(seq) { self.sender.results.read(seq, 1).await.ok() } else { None };
+        while self.cut.len() > WINDOW {
+            self.cut.pop_first();
+        }
+        if let Some(Kept { result, kept_ms, .. }) = found.and_then(|kept| kept.into_iter().next())
+            && result.seq == seq
+        {
+            self.sender.metrics.results_cut.inc();
+            let replayed = self.is_old(kept_ms, result.at_ms);
+            self.publish(seq, cut(CheckResult { replayed, ..result })).await;
+            return;
+        }
+        self.sender.results.spool(move |spool| spool.give_up(seq)).await;
+        self.delivery.confirm(self.now(), seq);
     }
 
     fn succeeded(&mut self) {
@@ -259,8 +366,7 @@ impl State {
     }
 
     /// The delay before the next try, in milliseconds.
-    fn publish_failed(&mut self, error: &PublishError) -> u64 {
-        self.sender.metrics.publish_failures.inc();
+    fn publish_failed(&mut self, error: &Failure) -> u64 {
         self.trouble("results are kept in the spool for now", &report(error));
         protocol::duration::millis(self.backoff.next_delay())
     }
@@ -289,14 +395,13 @@ impl State {
         };
         self.delivery.ask();
         let (client, subject) = (self.sender.ctx.nats.clone(), subject::stored_get(&self.sender.agent));
-        self.under_way.push(Box::pin(async move {
+        self.asking = Some(Box::pin(async move {
             let question = StoredRequest { v: VERSION, epoch, oldest };
-            let answer = request(&client, &subject, &question, ASK_TIMEOUT).await;
-            Event::Answered { epoch, answer }
+            Answer { epoch, answer: request(&client, &subject, &question, ASK_TIMEOUT).await }
         }));
     }
 
-    async fn answered(&mut self, epoch: u64, answer: Result<Stored, RequestError>) {
+    async fn answered(&mut self, Answer { epoch, answer }: Answer) {
         let watermark = match answer {
             // An answer about another epoch says nothing of this one.
             Ok(stored) if stored.epoch == epoch && epoch == self.epoch => {
@@ -357,6 +462,22 @@ impl State {
 
     async fn tend(&mut self) {
         let now = self.now();
-        self.sender.results.spool(move |spool| spool.expire(now)).await;
+        self.sender.results.expire(now).await;
     }
+
+    async fn save(&mut self) {
+        let saved = self.sender.results.spool(crate::store::spool::Spool::save_watermark).await;
+        if let Err(error) = saved {
+            tracing::debug!(error = report(&error), "the watermark is not kept for the next start");
+        }
+    }
+}
+
+/// What is left of a result that was too large: its status and its value.
+fn cut(result: CheckResult) -> CheckResult {
+    CheckResult { output: CUT.to_owned(), metrics: Vec::new(), ..result }
+}
+
+fn is_cut(result: &CheckResult) -> bool {
+    result.output == CUT
 }

@@ -6,6 +6,9 @@
 //! cannot be trusted (no segment, no epoch file, or ingest knows numbers that were never given: a restored snapshot)
 //! a new epoch begins, and what is still here is numbered anew from 1: no number is ever used twice (G1).
 //!
+//! How far ingest is, is kept in the file `stored`, now and then: after a restart what ingest has is not sent again,
+//! also when ingest cannot be asked.
+//!
 //! What survives: an appended record survives `kill -9`. It survives a power cut once it was synced, and
 //! [`Spool::read`] syncs first, so nothing leaves the host that is not on its disk. The sender reads within a fraction
 //! of a second after an append, so that a power cut costs the last of it at most, and those results nobody has seen.
@@ -14,7 +17,7 @@
 //! had stored is counted. A damaged part is cut out on opening and counted; records behind it are kept.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
@@ -23,7 +26,7 @@ use std::{
 };
 
 use protocol::duration::millis;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use service_kit::files::{sync_folder, write_private};
 
 use super::{
@@ -32,9 +35,13 @@ use super::{
 };
 
 const EPOCH_FILE: &str = "epoch";
+const STORED_FILE: &str = "stored";
 const LARGEST_SEGMENT: u64 = 4 * 1024 * 1024;
-/// Read at once: more than any record.
-const CHUNK: usize = 2 * (record::HEADER + record::PAYLOAD);
+/// Read at once; a record that is larger takes a second read.
+const CHUNK: usize = 64 * 1024;
+const LARGEST_CHUNK: usize = record::HEADER + record::PAYLOAD;
+/// Results given up one by one at most, until the watermark passes them.
+const GIVEN_UP: usize = 1_000;
 /// Most bytes of payload that one [`Spool::read`] returns, but for a single larger result.
 const READ_BYTES: usize = 2 * 1024 * 1024;
 /// An active segment of which everything is stored is replaced when it is larger than this.
@@ -80,8 +87,28 @@ pub struct Spool {
     /// The active segment may end in a part of a record that could not be removed.
     broken: bool,
     unsynced: bool,
-    cursor: Option<Cursor>,
+    cursors: [Option<Cursor>; 2],
     dropped: u64,
+    /// Indexes of results that are here and will never be sent.
+    given_up: BTreeSet<u64>,
+    /// `stored` as it is in its file.
+    stored_saved: u64,
+}
+
+/// One result in the spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub seq: u64,
+    /// When it was appended, in milliseconds since 1970.
+    pub at_ms: u64,
+    pub payload: Vec<u8>,
+}
+
+/// What ingest has, as it is kept across restarts.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedWatermark {
+    epoch: u64,
+    seq: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,8 +142,17 @@ impl Spool {
             next = segment.end + u64::from(scan.uncertain);
             segments.push_back(segment);
         }
-        let saved = read_numbering(folder).map_err(failed("read the epoch"))?;
-        let numbering = saved.filter(|saved| !segments.is_empty() && saved.base < next);
+        let saved: Option<Numbering> = read_json(folder, EPOCH_FILE).map_err(failed("read the epoch"))?;
+        let watermark: Option<SavedWatermark> =
+            read_json(folder, STORED_FILE).map_err(failed("read the watermark"))?;
+        // Above the base by so much, if it belongs to this numbering.
+        let watermark = saved
+            .zip(watermark)
+            .filter(|(saved, watermark)| saved.epoch == watermark.epoch)
+            .map_or(0, |(_, watermark)| watermark.seq);
+        // Numbers that ingest has and this spool never gave: it is an older copy of itself.
+        let trusted = |saved: &Numbering| !segments.is_empty() && saved.base.saturating_add(watermark) < next;
+        let numbering = saved.filter(trusted);
         let active = match segments.back() {
             Some(last) if last.end == next => {
                 segment::open(folder, last.first).map_err(failed("open a segment"))?
@@ -133,12 +169,15 @@ impl Spool {
             segments,
             active,
             next,
-            stored: numbering.map_or(0, |numbering| numbering.base),
+            stored: numbering.map_or(0, |numbering| numbering.base.saturating_add(watermark)),
             broken: false,
             unsynced: true,
-            cursor: None,
+            cursors: [None; 2],
             dropped: 0,
+            given_up: BTreeSet::new(),
+            stored_saved: 0,
         };
+        spool.stored_saved = spool.stored;
         if numbering.is_none() {
             spool.new_epoch(now_ms)?;
             repaired.new_epoch = true;
@@ -158,9 +197,9 @@ impl Spool {
     /// [`SpoolError`] when the spool cannot be read.
     pub fn oldest(&mut self) -> Result<u64, SpoolError> {
         // Read, since damage may have made a hole anywhere.
-        let cursor = self.cursor;
-        let first = self.read(1, 1)?.first().map(|(seq, _)| *seq);
-        self.cursor = cursor;
+        let cursors = self.cursors;
+        let first = self.read(1, 1)?.first().map(|entry| entry.seq);
+        self.cursors = cursors;
         Ok(first.unwrap_or_else(|| self.next_seq()))
     }
 
@@ -180,12 +219,14 @@ impl Spool {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Number `payload` and keep it.
+    /// Number `payload` and keep it. `missed` results before it were lost: their numbers are left out, so that
+    /// whoever counts finds them missing.
     ///
     /// # Errors
     /// [`SpoolError`] when it could not be written whole; then no number was used.
-    pub fn append(&mut self, now_ms: u64, payload: &[u8]) -> Result<u64, SpoolError> {
-        let record = Record { index: self.next, at_ms: now_ms, payload };
+    pub fn append(&mut self, now_ms: u64, missed: u64, payload: &[u8]) -> Result<u64, SpoolError> {
+        let index = self.next.saturating_add(missed);
+        let record = Record { index, at_ms: now_ms, payload };
         let bytes = record::encode(&record).ok_or(SpoolError::TooLarge(payload.len()))?;
         let length = bytes.len() as u64;
         self.make_room(now_ms, length)?;
@@ -196,11 +237,11 @@ impl Spool {
             return Err(self.io("append a result")(error));
         }
         active.bytes += length;
-        active.end = self.next + 1;
+        active.end = index + 1;
         active.newest_ms = active.newest_ms.max(now_ms);
-        self.next += 1;
+        self.next = index + 1;
         self.unsynced = true;
-        Ok(record.index - self.numbering.base)
+        Ok(index - self.numbering.base)
     }
 
     /// Make everything that was appended durable (`fdatasync`).
@@ -216,12 +257,18 @@ impl Spool {
         Ok(())
     }
 
-    /// At most `count` results from the number `seq` on, or from the oldest; each with its number. Fewer when they are
-    /// large. Syncs first.
+    /// Whether some of it would not survive a power cut yet.
+    #[must_use]
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// At most `count` results from the number `seq` on, or from the oldest, in order. Fewer when they are large. Syncs
+    /// first.
     ///
     /// # Errors
     /// [`SpoolError`].
-    pub fn read(&mut self, seq: u64, count: usize) -> Result<Vec<(u64, Vec<u8>)>, SpoolError> {
+    pub fn read(&mut self, seq: u64, count: usize) -> Result<Vec<Entry>, SpoolError> {
         self.sync()?;
         let mut index = self.numbering.base.saturating_add(seq).max(self.oldest_index());
         let mut found = Vec::new();
@@ -251,6 +298,7 @@ impl Spool {
             return Err(RolledBack);
         }
         self.stored = self.stored.max(index);
+        self.given_up.retain(|given_up| *given_up > index);
         let tidy = |active: &Segment| active.end <= self.stored + 1 && active.bytes > TIDY_BYTES;
         if self.segments.back().is_some_and(tidy)
             && let Err(error) = self.roll(now_ms)
@@ -263,6 +311,43 @@ impl Spool {
             self.drop_oldest();
         }
         Ok(())
+    }
+
+    /// Whether [`Self::expire`] has something to drop.
+    #[must_use]
+    pub fn has_expired(&self, now_ms: u64) -> bool {
+        let limit = millis(self.limits.max_age);
+        // An empty active one has nothing to lose.
+        let holds = |segment: &&Segment| segment.bytes > 0 || self.segments.len() > 1;
+        self.segments.iter().filter(holds).any(|segment| now_ms.saturating_sub(segment.newest_ms) > limit)
+    }
+
+    /// Keep the watermark across restarts. Cheap when it did not move.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; then more is sent again after a restart.
+    pub fn save_watermark(&mut self) -> Result<(), SpoolError> {
+        if self.stored == self.stored_saved {
+            return Ok(());
+        }
+        // It must not be ahead of the results that it speaks of.
+        self.sync()?;
+        let seq = self.stored.saturating_sub(self.numbering.base);
+        let watermark = SavedWatermark { epoch: self.numbering.epoch, seq };
+        write_json(&self.folder, STORED_FILE, &watermark).map_err(self.io("write the watermark"))?;
+        self.stored_saved = self.stored;
+        Ok(())
+    }
+
+    /// The result of the number `seq` will never be sent: go on as if it were not here. It is counted as dropped.
+    pub fn give_up(&mut self, seq: u64) {
+        let index = self.numbering.base.saturating_add(seq);
+        if index > self.stored && self.given_up.insert(index) {
+            self.dropped += 1;
+        }
+        while self.given_up.len() > GIVEN_UP {
+            self.given_up.pop_first();
+        }
     }
 
     /// Drop segments whose newest result is older than the limit.
@@ -286,12 +371,11 @@ impl Spool {
     pub fn new_epoch(&mut self, now_ms: u64) -> Result<(), SpoolError> {
         let base = self.oldest_index() - 1;
         let numbering = Numbering { epoch: now_ms.max(self.numbering.epoch + 1), base };
-        let written = serde_json::to_vec(&numbering)
-            .map_err(io::Error::from)
-            .and_then(|bytes| write_private(&self.folder.join(EPOCH_FILE), &bytes));
-        written.map_err(self.io("write the epoch"))?;
+        write_json(&self.folder, EPOCH_FILE, &numbering).map_err(self.io("write the epoch"))?;
         self.numbering = numbering;
         self.stored = base;
+        self.stored_saved = base;
+        self.given_up.clear();
         Ok(())
     }
 
@@ -344,14 +428,20 @@ impl Spool {
         segment: Segment,
         index: &mut u64,
         (count, bytes): (usize, &mut usize),
-        found: &mut Vec<(u64, Vec<u8>)>,
+        found: &mut Vec<Entry>,
     ) -> io::Result<()> {
-        let known = self.cursor.filter(|cursor| cursor.segment == segment.first && cursor.index == *index);
-        let mut offset = known.map_or(0, |cursor| cursor.offset);
+        let here = |cursor: &Cursor| cursor.segment == segment.first && cursor.index == *index;
+        // The cursor that is here goes on; else the one that was used longer ago is given up.
+        if !self.cursors.first().is_some_and(|cursor| cursor.as_ref().is_some_and(here)) {
+            self.cursors.reverse();
+        }
+        let [used, _] = &mut self.cursors;
+        let mut offset = used.filter(here).map_or(0, |cursor| cursor.offset);
         let file = File::open(segment::path(&self.folder, segment.first))?;
+        let (mut most, mut chunk) = (CHUNK, Vec::new());
         while found.len() < count && *bytes < READ_BYTES && offset < segment.bytes {
-            let length = usize::try_from(segment.bytes - offset).unwrap_or(CHUNK).min(CHUNK);
-            let mut chunk = vec![0; length];
+            let length = usize::try_from(segment.bytes - offset).unwrap_or(most).min(most);
+            chunk.resize(length, 0);
             file.read_exact_at(&mut chunk, offset)?;
             let mut rest = chunk.as_slice();
             while found.len() < count
@@ -359,18 +449,27 @@ impl Spool {
                 && let Parsed::Record(record, length) = record::parse(rest)
             {
                 if record.index >= *index {
-                    found.push((record.index - self.numbering.base, record.payload.to_vec()));
                     *index = record.index + 1;
-                    *bytes += record.payload.len();
+                    if !self.given_up.contains(&record.index) {
+                        *bytes += record.payload.len();
+                        found.push(Entry {
+                            seq: record.index - self.numbering.base,
+                            at_ms: record.at_ms,
+                            payload: record.payload.to_vec(),
+                        });
+                    }
                 }
                 offset += length as u64;
                 rest = rest.get(length..).unwrap_or_default();
             }
             if rest.len() == chunk.len() {
-                break;
+                if most == LARGEST_CHUNK {
+                    break;
+                }
+                most = LARGEST_CHUNK;
             }
         }
-        self.cursor = Some(Cursor { segment: segment.first, offset, index: *index });
+        *used = Some(Cursor { segment: segment.first, offset, index: *index });
         Ok(())
     }
 
@@ -384,13 +483,17 @@ fn no_segment() -> io::Error {
     io::Error::other("there is no active segment")
 }
 
-fn read_numbering(folder: &Path) -> io::Result<Option<Numbering>> {
-    match fs::read(folder.join(EPOCH_FILE)) {
-        // An unreadable one is as good as none: a new epoch begins.
+/// An unreadable file is as good as none: numbers are begun anew, watermarks are asked for.
+fn read_json<T: DeserializeOwned>(folder: &Path, file: &str) -> io::Result<Option<T>> {
+    match fs::read(folder.join(file)) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn write_json<T: Serialize>(folder: &Path, file: &str, value: &T) -> io::Result<()> {
+    write_private(&folder.join(file), &serde_json::to_vec(value)?)
 }
 
 #[cfg(test)]

@@ -1,17 +1,21 @@
 //! Commands as processes: limits, endings, and what they leave behind.
 
-use std::{path::Path, time::Duration, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Duration, time::Instant};
 
 use agent::{
     core::check::Check,
     outbound::probe::{Prober, Ran},
 };
-use protocol::{Status, document::OutputFormat, limits};
+use protocol::{
+    Status, limits,
+    work::{Output, OutputFormat},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::rig;
 
-async fn run(command: &str, timeout_ms: u64, output: OutputFormat) -> Ran {
+async fn run(command: &str, timeout_ms: u64, format: OutputFormat) -> Ran {
+    let output = Output { format, ..Output::default() };
     let spec = protocol::config::CheckSpec { timeout_ms, output, ..rig::check("c", 1_000, command) };
     Prober::default().run(&Check::from(spec), &CancellationToken::new()).await.unwrap()
 }
@@ -81,7 +85,8 @@ async fn commands_run_in_a_plain_environment() {
     let ran = run("kill -9 $$", 5_000, OutputFormat::Nagios).await;
     assert_eq!((ran.finding.status, ran.finding.output.as_str()), (Status::Unknown, "ended by signal 9"));
     let ran = run("printf 'a\\0b\\377c\\n'; no-such-program", 5_000, OutputFormat::Nagios).await;
-    assert!(ran.finding.output.starts_with("exit code 127: ab\u{fffd}c"), "{}", ran.finding.output);
+    let missing = "a program that it needs does not exist (exit code 127): ab\u{fffd}c";
+    assert!(ran.finding.output.starts_with(missing), "{}", ran.finding.output);
 }
 
 #[tokio::test]
@@ -99,24 +104,61 @@ async fn a_cancelled_command_is_gone_and_has_no_result() {
     gone(&file).await;
 }
 
+/// The keys of each example check of the manual that has a command: `key: value`, one on each line.
+fn examples(manual: &str) -> Vec<BTreeMap<&str, String>> {
+    let blocks = manual.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let plain = |value: &str| {
+        let quoted = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
+        quoted('\'').or_else(|| quoted('"')).unwrap_or(value).to_owned()
+    };
+    let keys = |block| {
+        let pairs = str::lines(block).filter_map(|line| line.split_once(": "));
+        pairs.map(|(key, value)| (key, plain(value))).collect()
+    };
+    blocks.map(keys).filter(|keys: &BTreeMap<_, _>| keys.contains_key("command")).collect()
+}
+
 #[tokio::test]
 async fn the_examples_of_the_manual_give_what_it_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/AGENT.md");
     let manual = std::fs::read_to_string(path).unwrap();
-    let queue = "echo \"QUEUE WARNING - 7 jobs wait | jobs=7;5;20;0 oldest=42s\"; exit 1";
-    for (command, output, value, status, metrics) in [
-        ("ls /etc | wc -l", OutputFormat::Number, "", Status::Ok, 0),
-        (queue, OutputFormat::Nagios, "7", Status::Warning, 2),
-        ("uname -r", OutputFormat::Text, "", Status::Ok, 0),
+    let examples = examples(&manual);
+    for (name, value, status, metrics) in [
+        ("etc_files", "", Status::Ok, &[][..]),
+        ("queue", "7", Status::Warning, &["jobs", "oldest"]),
+        ("queue_depth", "7", Status::Ok, &["depth", "oldest.age", "open"]),
+        (
+            "server_errors",
+            "3",
+            Status::Warning,
+            &["http_requests_total{code=\"500\"}", "http_requests_total{code=\"200\"}", "up"],
+        ),
+        ("kernel", "", Status::Ok, &[]),
+        ("pool_used", "77", Status::Warning, &[]),
+        ("cleaned_up", "", Status::Ok, &[]),
     ] {
-        assert!(
-            manual.contains(&format!("command: {command}\n"))
-                || manual.contains(&format!("command: '{command}'\n")),
-            "{command}"
-        );
-        let finding = run(command, 10_000, output).await.finding;
-        assert_eq!((finding.status, finding.metrics.len()), (status, metrics), "{finding:?}");
+        let keys = examples.iter().find(|keys| keys["name"] == name).expect(name);
+        let key = |key: &str| keys.get(key).cloned();
+        let format = key("output").map(serde_json::Value::from).map(serde_json::from_value::<OutputFormat>);
+        let output = Output {
+            format: format.transpose().unwrap().unwrap_or_default(),
+            pointer: key("pointer"),
+            pattern: key("pattern"),
+            metric: key("metric"),
+        };
+        let spec = protocol::config::CheckSpec {
+            output,
+            cron: key("cron"),
+            timezone: key("timezone"),
+            warning: key("warning").map(|text| text.parse().unwrap()),
+            critical: key("critical").map(|text| text.parse().unwrap()),
+            ..rig::check("c", 60_000, &keys["command"])
+        };
+        let ran = Prober::default().run(&Check::from(spec), &CancellationToken::new()).await.unwrap();
+        let finding = ran.finding;
+        let named: Vec<&str> = finding.metrics.iter().map(|metric| metric.name.as_str()).collect();
+        assert_eq!((finding.status, named.as_slice()), (status, metrics), "{name}: {finding:?}");
         let found = serde_json::to_string(&finding.value.unwrap()).unwrap();
-        assert!(value.is_empty() || found == value, "{found}");
+        assert!(value.is_empty() || found == value, "{name}: {found}");
     }
 }

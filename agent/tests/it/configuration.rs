@@ -13,9 +13,9 @@ async fn a_configuration_becomes_results() {
     let mut number = check("packages", 60_000, "echo 7");
     number.warning = Some("> 5".parse().unwrap());
     let mut disk = check("disk", 60_000, "");
-    (disk.command, disk.builtin) = (None, Some("disk".into()));
+    (disk.work.command, disk.work.builtin) = (None, Some("disk".into()));
     let mut future = check("future", 60_000, "");
-    (future.command, future.builtin) = (None, Some("quantum".into()));
+    (future.work.command, future.work.builtin) = (None, Some("quantum".into()));
     let config = Config::start(server.client().await, vec![number, disk, future]).await;
     let state = tempfile::tempdir().unwrap();
     let agent = Agent::start(&server.url(), state.path(), &["--label", "role=web"]).await;
@@ -126,4 +126,37 @@ async fn a_state_folder_that_cannot_be_used_says_what_to_do() {
     std::fs::write(&file, "").unwrap();
     let error = Agent::try_start(&url, &file, &[]).await.err().unwrap().to_string();
     assert!(error.contains("check that it can be written"), "{error}");
+}
+
+/// The one test of cron against the real clock: it takes up to a minute.
+#[tokio::test]
+async fn a_check_by_cron_runs_at_its_minute_and_left_out_runs_are_told() {
+    let server = NatsServer::start().await;
+    let ingest = Ingest::start(server.client().await).await;
+    let mut minutely = check("minutely", 60_000, "echo 1");
+    (minutely.cron, minutely.timezone) = (Some("* * * * *".into()), Some("Asia/Kolkata".into()));
+    let mut wrong = check("wrong", 60_000, "echo 1");
+    wrong.cron = Some("* * * *".into());
+    let slow = check("slow", 100, "sleep 0.5; echo 1");
+    let _config = Config::start(server.client().await, vec![minutely, wrong, slow]).await;
+    let state = tempfile::tempdir().unwrap();
+    let started = service_kit::now_ms();
+    let agent = Agent::start(&server.url(), state.path(), &[]).await;
+    let results = ingest
+        .wait("a slow check twice", |results| {
+            of(results, "slow").len() > 1 && !of(results, "wrong").is_empty()
+        })
+        .await;
+    assert!(of(&results, "wrong")[0].output.contains("not a cron expression"));
+    assert_eq!(of(&results, "slow")[0].skipped, 0);
+    assert!(of(&results, "slow")[1].skipped >= 2, "{results:#?}");
+    assert!(agent.metric("checks_skipped_total") >= of(&results, "slow")[1].skipped);
+
+    let ran = testkit::eventually("the minute", std::time::Duration::from_secs(120), async || {
+        of(&ingest.results().await, "minutely").first().map(|result| result.at_ms).ok_or("no run yet")
+    })
+    .await;
+    // Its own delay is below a tenth of a minute; the rest is a busy machine.
+    assert!(ran >= started && ran % 60_000 < 30_000, "started {started}, ran {ran}");
+    agent.stop().await;
 }

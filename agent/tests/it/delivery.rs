@@ -79,7 +79,7 @@ async fn g1_what_ingest_stored_leaves_the_spool() {
     let ingest = Ingest::start(server.client().await).await;
     // Large results, so that the spool tidies up at once.
     let mut large = check("large", 150, "head -c 60000 /dev/zero | tr '\\0' x");
-    large.output = protocol::document::OutputFormat::Text;
+    large.output.format = protocol::work::OutputFormat::Text;
     let _config = Config::start(server.client().await, vec![large]).await;
     let agent = Agent::start(&server.url(), state.path(), &[]).await;
     let results = ingest.wait("results", |results| results.len() >= 4).await;

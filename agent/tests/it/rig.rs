@@ -15,6 +15,7 @@ use protocol::{
     config::{AgentConfig, CheckSpec, ConfigChanged, ConfigReply, ConfigRequest, ConfigStatus},
     stored::{Stored, StoredRequest},
     subject,
+    work::{Output, RunSettings, Work},
 };
 use service_kit::{Context, Metrics, Readiness, Tasks, process::ServiceSettings, streams::ensure_stream};
 
@@ -70,6 +71,8 @@ impl Agent {
 pub(crate) struct Config {
     client: Client,
     reply: Arc<Mutex<ConfigReply>>,
+    /// Answered instead, as it is.
+    raw: Arc<Mutex<Option<Vec<u8>>>>,
     pub(crate) asked: Arc<Mutex<Vec<ConfigRequest>>>,
     pub(crate) statuses: Arc<Mutex<Vec<ConfigStatus>>>,
 }
@@ -77,7 +80,13 @@ pub(crate) struct Config {
 impl Config {
     pub(crate) async fn start(client: Client, checks: Vec<CheckSpec>) -> Self {
         let reply = Arc::new(Mutex::new(ConfigReply::Full { config: config(1, checks) }));
-        let service = Self { client: client.clone(), reply, asked: Arc::default(), statuses: Arc::default() };
+        let service = Self {
+            client: client.clone(),
+            reply,
+            raw: Arc::default(),
+            asked: Arc::default(),
+            statuses: Arc::default(),
+        };
         let mut requests = client.subscribe(subject::CONFIG_GET_ALL).await.unwrap();
         let mut statuses = client.subscribe(subject::CONFIG_STATUS_ALL).await.unwrap();
         service_kit::respond::barrier(&client).await.unwrap();
@@ -92,7 +101,8 @@ impl Config {
                     reply = ConfigReply::Unchanged { revision: config.revision };
                 }
                 answering.asked.lock().unwrap().push(question);
-                let body = protocol::encode(&Reply::Ok(reply)).unwrap();
+                let raw = answering.raw.lock().unwrap().clone();
+                let body = raw.unwrap_or_else(|| protocol::encode(&Reply::Ok(reply)).unwrap());
                 client.publish(message.reply.unwrap(), body.into()).await.unwrap();
             }
         });
@@ -108,6 +118,17 @@ impl Config {
     /// Answer otherwise from now on, and nudge the agent.
     pub(crate) async fn set(&self, reply: ConfigReply) {
         *self.reply.lock().unwrap() = reply;
+        *self.raw.lock().unwrap() = None;
+        self.nudge().await;
+    }
+
+    /// Answer with these bytes from now on, and nudge the agent.
+    pub(crate) async fn set_raw(&self, bytes: Vec<u8>) {
+        *self.raw.lock().unwrap() = Some(bytes);
+        self.nudge().await;
+    }
+
+    async fn nudge(&self) {
         let body = protocol::encode(&ConfigChanged { v: 1, revision: 0 }).unwrap();
         self.client.publish(subject::config_changed(&id()), body.into()).await.unwrap();
     }
@@ -133,11 +154,13 @@ pub(crate) fn config(revision: u64, checks: Vec<CheckSpec>) -> AgentConfig {
 pub(crate) fn check(name: &str, every_ms: u64, command: &str) -> CheckSpec {
     CheckSpec {
         name: CheckName::new(name).unwrap(),
-        command: Some(command.to_owned()),
-        builtin: None,
+        work: Work { command: Some(command.to_owned()), ..Work::default() },
+        run: RunSettings::default(),
         every_ms,
+        cron: None,
+        timezone: None,
         timeout_ms: 10_000,
-        output: protocol::document::OutputFormat::Number,
+        output: Output::default(),
         unit: None,
         warning: None,
         critical: None,
@@ -168,6 +191,13 @@ impl Ingest {
                 client.publish(message.reply.unwrap(), body.into()).await.unwrap();
             }
         });
+        ingest.make_stream().await;
+        ingest
+    }
+
+    /// The stream, and nobody who answers questions.
+    pub(crate) async fn silent(client: Client) -> Self {
+        let ingest = Self { client, watermark: Arc::default(), asked: Arc::default() };
         ingest.make_stream().await;
         ingest
     }

@@ -16,6 +16,12 @@ use crate::{args::Common, up::local};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest answer that comes line by line: a check may run for a day.
+const LINES_TIMEOUT: Duration = Duration::from_secs(90_000);
+/// The bridge says something more often than that.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Longest line of such an answer, in bytes.
+const LINE: usize = 4 * 1024 * 1024;
 /// Longest key, in bytes.
 const KEY: usize = 1024;
 /// As much of a key file as is read, in bytes.
@@ -142,6 +148,19 @@ impl Client {
         self.send::<(), T>(Method::DELETE, path, &[], None).await
     }
 
+    /// An answer of JSON lines that comes over time.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn post_for_lines(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Lines<'_>, ClientError> {
+        let response = self.answer::<()>(Method::POST, path, query, None, LINES_TIMEOUT).await?;
+        Ok(Lines { client: self, response, buffer: Vec::new() })
+    }
+
     async fn send<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,
@@ -149,11 +168,29 @@ impl Client {
         query: &[(&str, String)],
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
-            server: self.server.clone(),
-            reason: service_kit::report(&error.without_url()),
-        };
-        let malformed = |reason: String| ClientError::Malformed { server: self.server.clone(), reason };
+        let response = self.answer(method, path, query, body, TIMEOUT).await?;
+        let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
+        serde_json::from_slice(&body).map_err(|error| self.malformed(error.to_string()))
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> ClientError {
+        let reason = service_kit::report(&error.without_url());
+        ClientError::Unreachable { server: self.server.clone(), reason }
+    }
+
+    fn malformed(&self, reason: String) -> ClientError {
+        ClientError::Malformed { server: self.server.clone(), reason }
+    }
+
+    /// The answer to a request that was not refused.
+    async fn answer<B: Serialize>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&B>,
+        timeout: Duration,
+    ) -> Result<reqwest::Response, ClientError> {
         let mut url = self.server.clone();
         {
             let mut segments =
@@ -165,12 +202,12 @@ impl Client {
         }
         let mut tries = 1;
         let response = loop {
-            let mut request =
-                self.http.request(method.clone(), url.clone()).header("X-API-Key", self.key.clone());
+            let request = self.http.request(method.clone(), url.clone()).timeout(timeout);
+            let mut request = request.header("X-API-Key", self.key.clone());
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let response = request.send().await.map_err(unreachable)?;
+            let response = request.send().await.map_err(|error| self.unreachable(error))?;
             if response.status() != StatusCode::TOO_MANY_REQUESTS || tries == TRIES {
                 break response;
             }
@@ -180,12 +217,49 @@ impl Client {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
         };
         let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
         if !status.is_success() {
+            let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
             let problem = serde_json::from_slice(&body).unwrap_or_default();
             return Err(ClientError::Refused { status, problem: Box::new(problem) });
         }
-        serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))
+        Ok(response)
+    }
+}
+
+/// Objects that come one by one.
+pub(crate) struct Lines<'a> {
+    client: &'a Client,
+    response: reqwest::Response,
+    buffer: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// The next object with its line; `None` at the end. Empty lines only say that more may come.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<(String, T)>, ClientError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line).trim().to_owned();
+                if line.is_empty() {
+                    continue;
+                }
+                let object =
+                    serde_json::from_str(&line).map_err(|error| self.client.malformed(error.to_string()))?;
+                return Ok(Some((line, object)));
+            }
+            if self.buffer.len() > LINE {
+                return Err(self.client.malformed("a line has no end".to_owned()));
+            }
+            let chunk = tokio::time::timeout(SILENCE, self.response.chunk()).await;
+            match chunk.map_err(|_| self.client.malformed(format!("nothing came for {SILENCE:?}")))? {
+                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.client.unreachable(error)),
+            }
+        }
     }
 }
 

@@ -1,29 +1,55 @@
 //! The commands that ask a running dogwatch over HTTP.
 
-mod apply;
+mod change;
+mod explain;
 mod files;
+mod history;
 mod http;
 mod keys;
+mod run;
 mod show;
+
+use std::io::{self, Write as _};
 
 use crate::args::{AuditCommand, ClientCommand, KeyCommand};
 
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    All,
+    /// `plan` found something to change.
+    Pending,
+}
+
 /// # Errors
 /// [`http::ClientError`], or [`crate::Usage`].
-pub(crate) fn run(command: ClientCommand) -> anyhow::Result<()> {
+pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
             ClientCommand::Key(KeyCommand::Create(args)) => keys::create(args).await,
             ClientCommand::Key(KeyCommand::List(common)) => keys::list(&common).await,
             ClientCommand::Key(KeyCommand::Revoke { id, common }) => keys::revoke(&id, &common).await,
-            ClientCommand::Apply(args) => apply::apply(&args).await,
+            ClientCommand::Plan(args) => {
+                return change::plan(&args)
+                    .await
+                    .map(|pending| if pending { Done::Pending } else { Done::All });
+            }
+            ClientCommand::Apply(args) => change::apply(&args).await,
+            ClientCommand::Rollback(args) => change::rollback(&args).await,
+            ClientCommand::History(args) => history::history(&args).await,
+            ClientCommand::Diff(args) => history::diff(&args).await,
+            ClientCommand::Export(args) => history::export(&args).await,
+            ClientCommand::Explain(args) => explain::explain(&args).await,
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,
+            ClientCommand::Run(args) => run::run(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
+            ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,
         }
+        .map(|()| Done::All)
     })
 }

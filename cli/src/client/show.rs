@@ -9,6 +9,7 @@ use protocol::{
     document::{Check, Document},
     duration,
     query::{AlertList, Loss, LossList, ResultPage},
+    work::Work,
 };
 use service_kit::now_ms;
 
@@ -59,14 +60,18 @@ fn fact(host: &Host, name: &str) -> Option<String> {
 
 const CHECKS: [Column<Check>; 5] = [
     Column { title: "CHECK", cell: |check, _| check.name.to_string() },
-    Column { title: "EVERY", cell: |check, _| duration::format(check.every) },
+    Column {
+        title: "EVERY",
+        cell: |check, _| check.cron.clone().unwrap_or_else(|| duration::format(check.every)),
+    },
     Column { title: "HOSTS", cell: |check, _| check.hosts.clone().unwrap_or_else(|| "all".to_owned()) },
     Column {
         title: "RUNS",
-        cell: |check, _| match (&check.builtin, &check.command) {
-            (Some(builtin), _) => format!("built-in {builtin}"),
-            (None, Some(command)) => command.clone(),
-            (None, None) => format!("{} variants", check.variants.len()),
+        cell: |check, _| match &check.work {
+            Work { builtin: Some(builtin), .. } => format!("built-in {builtin}"),
+            Work { command: Some(command), .. } => command.clone(),
+            Work { exec: Some(words), .. } => words.join(" "),
+            _ => format!("{} variants", check.variants.len()),
         },
     },
     Column { title: "DESCRIPTION", cell: |check, _| check.description.clone() },
@@ -134,7 +139,7 @@ pub(crate) async fn checks(common: &Common) -> anyhow::Result<()> {
     let mut checks = Vec::new();
     for document in list.documents {
         if let Document::Check(check) = document {
-            checks.push(check);
+            checks.push(*check);
         }
     }
     output::print(&checks, &CHECKS, common.output)

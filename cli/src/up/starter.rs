@@ -29,10 +29,9 @@ pub(crate) async fn apply_once(folder: &Path, empty: bool, client: &Client) -> a
     if !empty {
         let files = FILES.map(|(path, text)| SourceFile { path: path.to_owned(), text: text.to_owned() });
         let request = ApplyRequest {
-            files: files.into(),
             actor: "dogwatch up".to_owned(),
             message: "starter documents".to_owned(),
-            dry_run: false,
+            ..ApplyRequest::of(files.into())
         };
         let _applied: Applied = request::request(client, subject::ADMIN_APPLY, &request, TIMEOUT)
             .await

@@ -1,5 +1,7 @@
 //! What is decided, without I/O: the fold of the log, who runs what, which change is accepted.
 
+pub(crate) mod difference;
+pub(crate) mod effects;
 pub(crate) mod keys;
 pub(crate) mod model;
 pub(crate) mod plan;

@@ -9,7 +9,7 @@ use std::{
 use documents::HostView;
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
-    admin::{Host, HostList, HostQuery, UnfitCheck},
+    admin::{Explanation, Host, HostList, HostQuery, UnfitCheck},
     config::{AgentConfig, ConfigReply, ConfigRequest, ConfigStatus},
     document::{Document, Kind},
     limits,
@@ -56,6 +56,16 @@ struct Entry {
     outcomes: Outcomes,
     /// Facts and labels as the host said them are not on disk yet. It may never say them again, all else it repeats.
     unsaved: bool,
+}
+
+impl Entry {
+    /// What the host says of itself, and over it what an operator gave.
+    fn known(&self) -> (Facts, Labels) {
+        let (mut facts, mut labels) = (self.record.facts.clone(), self.record.labels.clone());
+        facts.extend(self.given.0.clone());
+        labels.extend(self.given.1.clone());
+        (facts, labels)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -192,9 +202,7 @@ impl Model {
     /// Evaluate some checks, or all, on one host. Whether what it runs has changed.
     fn resolve(&mut self, agent: &AgentId, some: Option<&BTreeSet<CheckName>>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
-        let (mut facts, mut labels) = (entry.record.facts.clone(), entry.record.labels.clone());
-        facts.extend(entry.given.0.clone());
-        labels.extend(entry.given.1.clone());
+        let (facts, labels) = entry.known();
         let host = HostView { agent, facts: &facts, labels: &labels };
         let outcome = |name: &CheckName| self.checks.get(name)?.outcome(&host);
         match some {
@@ -308,6 +316,25 @@ impl Model {
         self.hosts.iter().map(|(agent, entry)| (agent.clone(), entry.record.clone())).collect()
     }
 
+    /// Facts and labels of a host, and what it runs.
+    pub(super) fn view(&self, agent: &AgentId) -> Option<(Facts, Labels, &Outcomes)> {
+        let entry = self.hosts.get(agent)?;
+        let (facts, labels) = entry.known();
+        Some((facts, labels, &entry.outcomes))
+    }
+
+    /// `None`: there is no such host, or no such check.
+    pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
+        let (facts, labels, _) = self.view(agent)?;
+        let document = self.documents.get(&(Kind::Check, check.to_string()))?;
+        let Document::Check(check) = document else { return None };
+        Some(resolve::explain(check, &HostView { agent, facts: &facts, labels: &labels }))
+    }
+
+    pub(crate) fn agents(&self) -> Vec<AgentId> {
+        self.hosts.keys().cloned().collect()
+    }
+
     pub(crate) fn host_count(&self) -> usize {
         self.hosts.len()
     }
@@ -338,9 +365,7 @@ impl Model {
 /// A host as operators see it, and its size as JSON, which a page always has room for.
 fn host(agent: &AgentId, entry: &Entry) -> (Host, usize) {
     let record = entry.record.clone();
-    let (mut facts, mut labels) = (record.facts, record.labels);
-    facts.extend(entry.given.0.clone());
-    labels.extend(entry.given.1.clone());
+    let (facts, labels) = entry.known();
     let mut checks = Vec::new();
     let mut unfit = Vec::new();
     for (name, outcome) in &entry.outcomes {

@@ -1,32 +1,31 @@
-//! What an apply would change, and whether it may.
+//! What an apply or a rollback would change, and whether it may.
 
 use std::collections::BTreeMap;
 
 use protocol::{
     ErrorCode, ErrorReply,
-    admin::{ApplyRequest, Change, DocumentChange},
+    admin::{ApplyRequest, DocumentChange},
     document::{Document, Kind},
     limits,
     log::LogChange,
 };
+
+use super::difference::{self, Told};
 
 pub(crate) type Documents = BTreeMap<(Kind, String), Document>;
 
 /// All documents together, as JSON: every answer that holds them must fit into one message.
 const TOTAL: usize = limits::MESSAGE - limits::MESSAGE / 8;
 
+/// What is to be logged, and what is told of it.
+pub(crate) type Planned = (Vec<LogChange>, Vec<DocumentChange>);
+
 /// # Errors
 /// `invalid` with every problem of the files at once, or `too_large` when all documents together are.
-pub(crate) fn apply(
-    request: &ApplyRequest,
-    documents: &Documents,
-) -> Result<(Vec<LogChange>, Vec<DocumentChange>), ErrorReply> {
-    for (field, text, limit) in [("actor", &request.actor, 256), ("message", &request.message, 4096)] {
-        if text.len() > limit {
-            return Err(ErrorReply::invalid(format!("{field} has more than {limit} bytes")).at(field));
-        }
-    }
-    let exists = |kind: Kind, name: &str| documents.contains_key(&(kind, name.to_owned()));
+pub(crate) fn apply(request: &ApplyRequest, documents: &Documents) -> Result<Planned, ErrorReply> {
+    who_and_why(&request.actor, &request.message)?;
+    // What is about to go is nothing to refer to.
+    let exists = |kind: Kind, name: &str| !request.prune && documents.contains_key(&(kind, name.to_owned()));
     let given = documents::read(&request.files, exists).map_err(|problems| {
         let message = match problems.as_slice() {
             [only] => only.to_string(),
@@ -34,31 +33,71 @@ pub(crate) fn apply(
         };
         ErrorReply { problems, ..ErrorReply::invalid(message).at("files") }
     })?;
-    let mut changes = Vec::new();
-    let mut told = Vec::new();
-    let mut all = documents.clone();
-    for document in given {
-        let (kind, name) = (document.kind(), document.name().to_owned());
-        let change = match documents.get(&(kind, name.clone())) {
-            None => Change::Created,
-            Some(before) if *before == document => Change::Unchanged,
-            Some(_) => Change::Changed,
-        };
-        if change != Change::Unchanged {
-            all.insert((kind, name.clone()), document.clone());
-            changes.push(LogChange::DocumentPut { document });
-        }
-        told.push(DocumentChange { kind, name, change });
+    let mut told = Told::default();
+    for document in &given {
+        told.put(documents.get(&key(document)), document);
     }
+    let mut after = if request.prune { Documents::new() } else { documents.clone() };
+    after.extend(given.into_iter().map(|document| (key(&document), document)));
+    for document in documents.iter().filter(|(key, _)| !after.contains_key(key)).map(|(_, document)| document)
+    {
+        told.deleted(document);
+    }
+    fits(&after)?;
+    Ok((changes(documents, &after), told.changes()))
+}
+
+/// Make the documents what they were.
+///
+/// # Errors
+/// `invalid` for what is said beside it.
+pub(crate) fn rollback(
+    (actor, message): (&str, &str),
+    documents: &Documents,
+    target: &Documents,
+) -> Result<Planned, ErrorReply> {
+    who_and_why(actor, message)?;
+    Ok((changes(documents, target), difference::between(documents, target)))
+}
+
+fn who_and_why(actor: &str, message: &str) -> Result<(), ErrorReply> {
+    for (field, text, limit) in [("actor", actor, 256), ("message", message, 4096)] {
+        if text.len() > limit {
+            return Err(ErrorReply::invalid(format!("{field} has more than {limit} bytes")).at(field));
+        }
+    }
+    Ok(())
+}
+
+fn key(document: &Document) -> (Kind, String) {
+    (document.kind(), document.name().to_owned())
+}
+
+/// # Errors
+/// `too_large`.
+fn fits(documents: &Documents) -> Result<(), ErrorReply> {
     let too_large = |message: String| Err(ErrorReply::new(ErrorCode::TooLarge, message).at("files"));
-    if all.len() > documents::DOCUMENTS {
-        let (count, limit) = (all.len(), documents::DOCUMENTS);
+    if documents.len() > documents::DOCUMENTS {
+        let (count, limit) = (documents.len(), documents::DOCUMENTS);
         return too_large(format!("this makes {count} documents, more than the {limit} allowed"));
     }
     let size: usize =
-        all.values().map(|document| protocol::encode(document).map_or(0, |json| json.len())).sum();
+        documents.values().map(|document| protocol::encode(document).map_or(0, |json| json.len())).sum();
     if size > TOTAL {
         return too_large(format!("all documents together take {size} bytes, more than the {TOTAL} allowed"));
     }
-    Ok((changes, told))
+    Ok(())
+}
+
+/// What leads from one state to another.
+fn changes(before: &Documents, after: &Documents) -> Vec<LogChange> {
+    let put = after
+        .iter()
+        .filter(|(key, document)| before.get(*key) != Some(*document))
+        .map(|(_, document)| LogChange::DocumentPut { document: document.clone() });
+    let deleted = before
+        .keys()
+        .filter(|key| !after.contains_key(*key))
+        .map(|(kind, name)| LogChange::DocumentDeleted { kind: *kind, name: name.clone() });
+    put.chain(deleted).collect()
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use documents::{EvalError, HostExpression, HostView};
 use protocol::{
     CheckName,
+    admin::{Explanation, Verdict},
     config::CheckSpec,
     document::{Check, Variant},
     duration::millis,
@@ -55,7 +56,7 @@ impl CompiledCheck {
             compiled.map_err(|error| broken = Some(format!("{what}: {error}"))).ok()
         };
         let hosts = compile("hosts", &check.hosts);
-        let alone = [Variant { when: None, command: check.command.clone(), builtin: check.builtin.clone() }];
+        let alone = [Variant { when: None, work: check.work.clone() }];
         let variants = if check.variants.is_empty() { &alone[..] } else { &check.variants };
         let ways = variants
             .iter()
@@ -94,15 +95,49 @@ impl CompiledCheck {
     }
 }
 
+/// Why a host runs `check` as it does, or why not: each expression that was asked, and what it said.
+pub(crate) fn explain(check: &Check, host: &HostView<'_>) -> Explanation {
+    let verdict = |expression: Option<&String>| {
+        let asked = expression.map(|text| {
+            let compiled = HostExpression::compile(text).map_err(|error| error.to_string())?;
+            compiled.matches(host).map_err(|error| error.to_string())
+        });
+        let (holds, error) = match asked {
+            None => (Some(true), None),
+            Some(Ok(holds)) => (Some(holds), None),
+            Some(Err(reason)) => (None, Some(reason)),
+        };
+        Verdict { expression: expression.cloned(), holds, error }
+    };
+    let hosts = verdict(check.hosts.as_ref());
+    let mut decided = hosts.holds != Some(true);
+    let variants = check.variants.iter().map(|variant| {
+        if decided {
+            return Verdict { expression: variant.when.clone(), holds: None, error: None };
+        }
+        let verdict = verdict(variant.when.as_ref());
+        decided = verdict.holds == Some(true);
+        verdict
+    });
+    let variants = variants.collect();
+    let runs = match CompiledCheck::new(check).outcome(host) {
+        Some(Outcome::Runs(way)) => Some(way.spec.clone()),
+        Some(Outcome::Unfit(_)) | None => None,
+    };
+    Explanation { agent: host.agent.clone(), check: check.name.clone(), hosts, variants, runs }
+}
+
 impl Way {
     fn new(check: &Check, variant: &Variant) -> Self {
         let spec = CheckSpec {
             name: check.name.clone(),
-            command: variant.command.clone(),
-            builtin: variant.builtin.clone(),
+            work: variant.work.clone(),
+            run: check.run.clone(),
             every_ms: millis(check.every),
+            cron: check.cron.clone(),
+            timezone: check.timezone.clone(),
             timeout_ms: millis(check.timeout),
-            output: check.output,
+            output: check.output.clone(),
             unit: check.unit.clone(),
             warning: check.warning.clone(),
             critical: check.critical.clone(),
@@ -166,7 +201,7 @@ mod tests {
             let outcomes = resolve(&checks, &facts(&[("package_manager", manager)]));
             let name = CheckName::new("os_updates").unwrap();
             let Some(Outcome::Runs(way)) = outcomes.get(&name) else { panic!("{manager}: {outcomes:?}") };
-            assert!(way.spec.command.as_ref().unwrap().contains(tool), "{manager}: {:?}", way.spec);
+            assert!(way.spec.work.command.as_ref().unwrap().contains(tool), "{manager}: {:?}", way.spec);
         }
     }
 

@@ -9,8 +9,9 @@ use std::{
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
-        Applied, ApplyRequest, DocumentList, DocumentQuery, HostList, HostQuery, KeyCreate, KeyCreated,
-        KeyInfo, KeyList, KeyQuery, KeyRevoke, KeyVerify,
+        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, Effects, ExplainQuery,
+        Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList,
+        KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
     },
     log::LogChange,
     subject,
@@ -18,8 +19,9 @@ use protocol::{
 use service_kit::{Context, now_ms, respond};
 
 use crate::{
-    changes::Changes,
-    core::{keys, model::Model, plan},
+    changes::{Changes, Snapshot},
+    core::{effects::Prospect, keys, model::Model, plan},
+    history::History,
     inventory::Pending,
     random,
 };
@@ -27,6 +29,18 @@ use crate::{
 const MINUTE_MS: u64 = 60_000;
 /// Large sets take a while to check. Whoever asks sets the time that it waits.
 const APPLY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Hosts looked at without letting go of the model.
+const HOSTS_AT_ONCE: usize = 256;
+
+/// How a change of documents is to be made.
+struct How {
+    actor: String,
+    message: String,
+    dry_run: bool,
+    base: Option<u64>,
+    effects: bool,
+}
 
 #[derive(Clone)]
 pub(crate) struct Operators {
@@ -44,8 +58,23 @@ impl Operators {
         respond::respond(ctx, subject::ADMIN_APPLY, apply, move |_, request| this.clone().apply(request))
             .await?;
         let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_ROLLBACK, apply, move |_, request| {
+            this.clone().rollback(request)
+        })
+        .await?;
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_HISTORY, apply, move |_, query| this.clone().history(query))
+            .await?;
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_DIFF, apply, move |_, query| this.clone().diff(query)).await?;
+        let this = self.clone();
         respond::respond(ctx, subject::ADMIN_DOCUMENTS, normal, move |_, query| {
             std::future::ready(this.documents(&query))
+        })
+        .await?;
+        let this = self.clone();
+        respond::respond(ctx, subject::ADMIN_EXPLAIN, normal, move |_, query| {
+            std::future::ready(this.explain(&query))
         })
         .await?;
         let this = self.clone();
@@ -76,15 +105,78 @@ impl Operators {
     }
 
     async fn apply(self, request: ApplyRequest) -> Result<Applied, ErrorReply> {
-        let (actor, message, dry_run) = (request.actor.clone(), request.message.clone(), request.dry_run);
-        let (revision, changes) = self
+        let how = How {
+            actor: request.actor.clone(),
+            message: request.message.clone(),
+            dry_run: request.dry_run,
+            base: request.base,
+            effects: request.effects,
+        };
+        self.change(how, move |snapshot| plan::apply(&request, &snapshot.documents)).await
+    }
+
+    async fn rollback(self, request: RollbackRequest) -> Result<Applied, ErrorReply> {
+        let RollbackRequest { revision, actor, message, dry_run, base, effects } = request;
+        let message = if message.is_empty() { format!("back to revision {revision}") } else { message };
+        let how = How { actor, message, dry_run, base, effects };
+        let (actor, message) = (how.actor.clone(), how.message.clone());
+        self.change(how, move |snapshot| {
+            let target = snapshot.history.documents_at("revision", revision)?;
+            plan::rollback((&actor, &message), &snapshot.documents, &target)
+        })
+        .await
+    }
+
+    async fn change(
+        self,
+        how: How,
+        plan: impl Fn(&Snapshot) -> Result<plan::Planned, ErrorReply> + Send + Sync + 'static,
+    ) -> Result<Applied, ErrorReply> {
+        let How { actor, message, dry_run, base, effects } = how;
+        let (revision, (told, prospect)) = self
             .changes
             .make(actor, message, move |snapshot| {
-                let (changes, told) = plan::apply(&request, &snapshot.documents)?;
-                Ok((if dry_run { Vec::new() } else { changes }, told))
+                base.map_or(Ok(()), |base| snapshot.history.unchanged_since(base))?;
+                let (changes, told) = plan(snapshot)?;
+                let prospect = (effects && dry_run).then(|| changes.clone());
+                Ok((if dry_run { Vec::new() } else { changes }, (told, prospect)))
             })
             .await?;
-        Ok(Applied { revision, changes })
+        let effects = match prospect {
+            Some(changes) => Some(self.blocking(move |this| Ok(this.effects(&changes))).await?),
+            None => None,
+        };
+        Ok(Applied { revision, changes: told, effects })
+    }
+
+    fn effects(&self, changes: &[LogChange]) -> Effects {
+        let model = || self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let mut prospect = Prospect::new(changes);
+        let agents = model().agents();
+        // Between the portions agents get their answers.
+        agents.chunks(HOSTS_AT_ONCE).for_each(|agents| prospect.look_at(&model(), agents));
+        prospect.effects()
+    }
+
+    async fn history(self, query: HistoryQuery) -> Result<HistoryPage, ErrorReply> {
+        self.blocking(move |this| this.past()?.page(&query)).await
+    }
+
+    async fn diff(self, query: DiffQuery) -> Result<Difference, ErrorReply> {
+        self.blocking(move |this| this.past()?.difference(&query)).await
+    }
+
+    fn past(&self) -> Result<History, ErrorReply> {
+        drop(self.known()?);
+        Ok(self.changes.snapshot().history)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Self) -> Result<T, ErrorReply> + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        let done = tokio::task::spawn_blocking(move || work(&self)).await;
+        done.map_err(|error| ErrorReply::new(ErrorCode::Internal, format!("internal error: {error}")))?
     }
 
     fn documents(&self, query: &DocumentQuery) -> Result<DocumentList, ErrorReply> {
@@ -94,6 +186,17 @@ impl Operators {
             .values()
             .filter(|document| query.kinds.is_empty() || query.kinds.contains(&document.kind()));
         Ok(DocumentList { revision: model.revision, documents: wanted.cloned().collect() })
+    }
+
+    fn explain(&self, query: &ExplainQuery) -> Result<Explanation, ErrorReply> {
+        let explanation = self.known()?.explain(&query.agent, &query.check);
+        explanation.ok_or_else(|| {
+            let ExplainQuery { agent, check } = query;
+            let message = format!(
+                "there is no host {agent}, or no check {check}: see `dogwatch hosts` and `dogwatch checks`"
+            );
+            ErrorReply::new(ErrorCode::NotFound, message)
+        })
     }
 
     fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {

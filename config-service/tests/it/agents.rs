@@ -70,7 +70,7 @@ async fn os_updates_differs_by_package_manager_and_follows_changed_facts() {
     for (manager, tool) in managers.iter().zip(tools) {
         let config = full(&client, "moving", &with_fact("package_manager", manager)).await;
         let updates = config.checks.iter().find(|check| check.name.as_str() == "os_updates").unwrap();
-        assert!(updates.command.as_ref().unwrap().contains(tool), "{manager}: {updates:?}");
+        assert!(updates.work.command.as_ref().unwrap().contains(tool), "{manager}: {updates:?}");
     }
     let config = full(&client, "odd", &with_fact("package_manager", "nix")).await;
     assert_eq!(names(&config), ["cpu", "disk", "load", "memory", "uptime"]);

@@ -88,7 +88,7 @@ pub(crate) async fn apply_files(
     let files =
         files.iter().map(|(path, text)| SourceFile { path: (*path).to_owned(), text: (*text).to_owned() });
     let (actor, message) = ("test".to_owned(), "because".to_owned());
-    let request = ApplyRequest { files: files.collect(), actor, message, dry_run };
+    let request = ApplyRequest { actor, message, dry_run, ..ApplyRequest::of(files.collect()) };
     ask(client, subject::ADMIN_APPLY, &request).await
 }
 

@@ -235,12 +235,7 @@ async fn g2_what_was_answered_survives_kill_9_of_the_service() {
         let (killed, text) = (client.clone(), check(&format!("c{accepted}")));
         let last = tokio::spawn(async move {
             let files = vec![protocol::admin::SourceFile { path: "x".to_owned(), text }];
-            let request = protocol::admin::ApplyRequest {
-                files,
-                actor: String::new(),
-                message: String::new(),
-                dry_run: false,
-            };
+            let request = protocol::admin::ApplyRequest::of(files);
             let limit = Duration::from_secs(1);
             service_kit::request::request::<_, protocol::admin::Applied>(
                 &killed,

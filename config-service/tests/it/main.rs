@@ -5,6 +5,7 @@
 mod harness;
 
 mod agents;
+mod changes;
 mod full_disk;
 mod healing;
 mod keys;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use protocol::{
-    AgentId, CheckResult, Origin, Scalar, Status, VERSION, config::CheckSpec, document::OutputFormat,
-    duration::millis,
+    AgentId, CheckResult, Origin, Scalar, Status, VERSION, config::CheckSpec, duration::millis,
+    work::OutputFormat,
 };
 use sha2::{Digest, Sha256};
 
@@ -21,7 +21,7 @@ pub(crate) fn result(
     id: String,
     now_ms: u64,
 ) -> CheckResult {
-    let format = spec.map(|spec| spec.output);
+    let format = spec.map(|spec| spec.output.format);
     let value = match reading.value {
         Some(Scalar::Text(text)) => Some(text_value(text, format)),
         other => other,
@@ -41,7 +41,10 @@ pub(crate) fn result(
         metrics: Vec::new(),
         output: String::new(),
         exit_code: None,
+        signal: None,
+        usage: None,
         duration_ms: 0,
+        skipped: 0,
         revision: 0,
         origin: Origin::Http,
         replayed: at_ms.saturating_add(millis(LATE)) < now_ms,
@@ -64,7 +67,7 @@ fn status(value: Option<&Scalar>, spec: Option<&CheckSpec>) -> Status {
     let Some(spec) = spec else { return Status::Ok };
     let Some(number) = value.and_then(Scalar::as_f64) else {
         // A number was to come, and something else did (an error message, nothing).
-        let number_due = spec.output == OutputFormat::Number && spec.command.is_some();
+        let number_due = spec.output.format == OutputFormat::Number && spec.work.builtin.is_none();
         return if number_due { Status::Unknown } else { Status::Ok };
     };
     let violated = |threshold: &Option<protocol::Threshold>| {

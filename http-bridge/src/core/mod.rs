@@ -3,4 +3,5 @@
 pub(crate) mod cache;
 pub(crate) mod etag;
 pub(crate) mod judge;
+pub(crate) mod script;
 pub(crate) mod submission;

@@ -1,6 +1,6 @@
 //! The two documented endpoints for agents that are shell scripts (G9), served as they are for ever.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Json,
@@ -15,7 +15,7 @@ use service_kit::now_ms;
 
 use super::{caller::Caller, routes::App};
 use crate::{
-    core::{etag, judge, submission},
+    core::{etag, judge, script::for_script, submission},
     error::Problem,
     outbound::Submission,
 };
@@ -25,10 +25,10 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 #[derive(Serialize)]
 struct ConfigBody<'a> {
     revision: u64,
-    checks: Vec<&'a CheckSpec>,
+    checks: Vec<Cow<'a, CheckSpec>>,
 }
 
-/// `GET /api/agent/config`: the checks that have a command; a script cannot run the built-in ones.
+/// `GET /api/agent/config`: the checks that a script can run.
 pub(crate) async fn config(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -41,7 +41,7 @@ pub(crate) async fn config(
     if known.is_some_and(|known| etag::matches(known, &tag)) {
         return Ok((StatusCode::NOT_MODIFIED, etag_header).into_response());
     }
-    let checks = config.checks.iter().filter(|check| check.command.is_some()).collect();
+    let checks = config.checks.iter().filter_map(for_script).collect();
     let body = ConfigBody { revision: config.revision, checks };
     Ok((etag_header, Json(body)).into_response())
 }

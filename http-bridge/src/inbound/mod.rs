@@ -7,6 +7,7 @@ mod listener;
 mod metrics;
 mod operator_api;
 mod routes;
+mod run;
 
 pub(crate) use limits::Limits;
 pub(crate) use listener::serve;

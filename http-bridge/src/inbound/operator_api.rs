@@ -15,8 +15,9 @@ use axum::{
 use protocol::{
     ErrorReply,
     admin::{
-        Applied, ApplyRequest, DocumentList, DocumentQuery, HostList, HostQuery, KeyCreate, KeyCreated,
-        KeyInfo, KeyList, KeyQuery, KeyRevoke, Role,
+        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, ExplainQuery, Explanation,
+        HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery,
+        KeyRevoke, Role, RollbackRequest,
     },
     document::Kind,
     query::{AlertList, AlertQuery, LossList, LossQuery, ResultPage, ResultQuery},
@@ -43,6 +44,49 @@ pub(crate) async fn apply(
     caller.at_least(Role::Editor)?;
     let request = ApplyRequest { actor: caller.actor(), ..json(body)? };
     Ok(Json(app.ask.ask(subject::ADMIN_APPLY, &request, ANSWER).await?))
+}
+
+pub(crate) async fn rollback(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Applied> {
+    caller.at_least(Role::Editor)?;
+    let request = RollbackRequest { actor: caller.actor(), ..json(body)? };
+    Ok(Json(app.ask.ask(subject::ADMIN_ROLLBACK, &request, ANSWER).await?))
+}
+
+pub(crate) async fn history(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Answer<HistoryPage> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::ADMIN_HISTORY, &query?.0, ANSWER).await?))
+}
+
+pub(crate) async fn diff(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<DiffQuery>, QueryRejection>,
+) -> Answer<Difference> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::ADMIN_DIFF, &query?.0, ANSWER).await?))
+}
+
+pub(crate) async fn explain(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Answer<Explanation> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::ADMIN_EXPLAIN, &query?.0, ANSWER).await?))
+}
+
+/// All documents, whole: the addresses of receivers may hold secrets, so it takes an editor.
+pub(crate) async fn documents(State(app): State<Arc<App>>, caller: Caller) -> Answer<DocumentList> {
+    caller.at_least(Role::Editor)?;
+    Ok(Json(app.ask.ask(subject::ADMIN_DOCUMENTS, &DocumentQuery::default(), ANSWER).await?))
 }
 
 pub(crate) async fn hosts(

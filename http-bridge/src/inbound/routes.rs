@@ -17,9 +17,10 @@ use axum::{
 use protocol::{ErrorCode, ErrorReply, limits};
 use service_kit::{Context, monitor};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{HttpMetrics, Limits, agent_api, operator_api};
+use super::{HttpMetrics, Limits, agent_api, operator_api, run};
 use crate::{
     error::Problem,
     outbound::{Ask, Configs, Keys, Streams},
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) streams: Streams,
     pub(crate) limits: Limits,
     pub(crate) metrics: HttpMetrics,
+    /// Cancelled when the service stops.
+    pub(crate) stop: CancellationToken,
     body_limit: usize,
     free: Semaphore,
 }
@@ -53,6 +56,7 @@ impl App {
             streams: Streams::new(ask.clone(), ctx.jetstream(), ctx.name),
             limits: Limits::new(settings.rate, settings.burst),
             metrics: HttpMetrics::new(ctx),
+            stop: ctx.tasks.token(),
             body_limit: settings.body_limit,
             free: Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             ask,
@@ -65,7 +69,13 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
     let routes = agent_routes()
         .route("/", get(|| async { ABOUT }))
         .route("/api/v1/apply", post(operator_api::apply).layer(DefaultBodyLimit::max(APPLY_BODY)))
+        .route("/api/v1/rollback", post(operator_api::rollback))
+        .route("/api/v1/history", get(operator_api::history))
+        .route("/api/v1/diff", get(operator_api::diff))
+        .route("/api/v1/explain", get(operator_api::explain))
+        .route("/api/v1/documents", get(operator_api::documents))
         .route("/api/v1/hosts", get(operator_api::hosts))
+        .route("/api/v1/hosts/{host}/checks/{check}/run", post(run::run))
         .route("/api/v1/checks", get(operator_api::checks))
         .route("/api/v1/results", get(operator_api::results))
         .route("/api/v1/alerts", get(operator_api::alerts))
@@ -83,8 +93,9 @@ pub(crate) fn submissions(app: &Arc<App>, ctx: &Context) -> Router {
 const ABOUT: &str = "dogwatch\n\n\
     GET  /api/agent/config   what a host is to check (key of role agent)\n\
     POST /api/submit         what it found\n\
-    GET  /api/v1/hosts, checks, results, alerts, loss   (key of role viewer)\n\
-    POST /api/v1/apply       documents (key of role editor)\n\
+    GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain   (key of role viewer)\n\
+    POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
+    POST /api/v1/hosts/HOST/checks/CHECK/run   run it now (key of role editor)\n\
     /api/v1/keys             (key of role admin)\n\
     GET  /livez, /readyz, /metrics\n\n\
     Send the key in the header X-API-Key.\n";

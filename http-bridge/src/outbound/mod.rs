@@ -4,11 +4,13 @@
 mod ask;
 mod configs;
 mod keys;
+mod runs;
 mod streams;
 
 pub(crate) use ask::{ANSWER, Ask};
 pub(crate) use configs::Configs;
 pub(crate) use keys::Keys;
+pub(crate) use runs::{Events, Next};
 pub(crate) use streams::{Streams, Submission};
 
 /// A lock that a panic elsewhere does not poison: the caches behind it are whole at every step.

@@ -5,4 +5,5 @@ mod agents;
 mod failures;
 mod harness;
 mod operators;
+mod run;
 mod script;

@@ -26,7 +26,13 @@ async fn every_endpoint_demands_its_role() {
         (get.clone(), "/api/v1/results", Viewer),
         (get.clone(), "/api/v1/alerts", Viewer),
         (get.clone(), "/api/v1/loss", Viewer),
+        (get.clone(), "/api/v1/history", Viewer),
+        (get.clone(), "/api/v1/diff?from=1", Viewer),
+        (get.clone(), "/api/v1/explain?agent=a&check=b", Viewer),
+        (get.clone(), "/api/v1/documents", Editor),
+        (Method::POST, "/api/v1/rollback", Editor),
         (Method::POST, "/api/v1/apply", Editor),
+        (Method::POST, "/api/v1/hosts/web-01/checks/disk/run", Editor),
         (Method::POST, "/api/v1/keys", Admin),
         (get.clone(), "/api/v1/keys", Admin),
         (Method::DELETE, "/api/v1/keys/x", Admin),
@@ -92,7 +98,7 @@ async fn an_apply_carries_the_actor_and_every_problem_comes_back() {
     respond(&bridge.behind, subject::ADMIN_APPLY, Limits::default(), |_, request: ApplyRequest| async move {
         assert_eq!(request.actor, "key editor");
         if request.dry_run {
-            return Ok(Applied { revision: 3, changes: Vec::new() });
+            return Ok(Applied { revision: 3, changes: Vec::new(), effects: None });
         }
         let problems = vec![Problem { path: "a.yaml".into(), line: 2, column: 3, message: "bad".into() }];
         Err(ErrorReply { problems, ..ErrorReply::invalid("1 problem") })

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use protocol::{Reply, admin, alert, config, log, query, result, stored};
+use protocol::{Reply, admin, alert, config, log, query, result, run, stored};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -50,8 +50,14 @@ const READERS: &[(&str, Reader)] = &[
     ("config_reply_unchanged", reads::<config::ConfigReply>),
     ("config_request", reads::<config::ConfigRequest>),
     ("config_status", reads::<config::ConfigStatus>),
+    ("diff_query", reads::<admin::DiffQuery>),
+    ("difference", reads::<admin::Difference>),
     ("document_list", reads::<admin::DocumentList>),
     ("document_query", reads::<admin::DocumentQuery>),
+    ("explain_query", reads::<admin::ExplainQuery>),
+    ("explanation", reads::<admin::Explanation>),
+    ("history_page", reads::<admin::HistoryPage>),
+    ("history_query", reads::<admin::HistoryQuery>),
     ("host_list", reads::<admin::HostList>),
     ("host_query", reads::<admin::HostQuery>),
     ("key_create", reads::<admin::KeyCreate>),
@@ -66,6 +72,12 @@ const READERS: &[(&str, Reader)] = &[
     ("reply_ok", reads_reply),
     ("result_page", reads::<query::ResultPage>),
     ("result_query", reads::<query::ResultQuery>),
+    ("run_ended", reads::<run::RunReply>),
+    ("run_output", reads::<run::RunReply>),
+    ("run_refused", reads::<run::RunReply>),
+    ("run_request", reads::<run::RunRequest>),
+    ("run_started", reads::<run::RunReply>),
+    ("rollback_request", reads::<admin::RollbackRequest>),
     ("stored", reads::<stored::Stored>),
     ("stored_request", reads::<stored::StoredRequest>),
 ];

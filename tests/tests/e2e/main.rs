@@ -1,8 +1,10 @@
 //! The whole of dogwatch, as its users meet it: real programs, a real broker, free ports, no fixed waits.
 
+mod changes;
 mod failures;
 mod first_session;
 mod outages;
+mod run_now;
 mod shell_agent;
 mod stack;
 

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Host, Judged, Measured, Number, Rates, bytes, float, highest, percent, word};
+use super::{
+    Host, Judged, Measured, Number, Options, Rates, bytes, float, highest,
+    pattern::{Choice, any_fits, fits, is_literal},
+    percent, word,
+};
 
 /// File systems that are full by nature: nobody can write to them.
 const IMAGES: [&str; 6] = ["squashfs", "erofs", "iso9660", "cramfs", "romfs", "udf"];
@@ -64,13 +68,23 @@ struct FileSystem {
 }
 
 /// Every file system on a disk, once, however often it is mounted (bind mounts, subvolumes). File systems of a network
-/// are left out: asking them may hang.
-fn on_disks(all: Vec<Mount>) -> Vec<FileSystem> {
+/// are left out, since asking them may hang, but for those whose path is one of `only`.
+fn on_disks(all: Vec<Mount>, only: &[String], exclude: &[String]) -> Vec<FileSystem> {
     // Of what is mounted over one another, only the last can be reached.
     let reachable: BTreeMap<String, Mount> =
         all.into_iter().map(|mount| (mount.path.clone(), mount)).collect();
     let mut by_source = BTreeMap::<String, FileSystem>::new();
+    let mut named = Vec::new();
     for mount in reachable.into_values() {
+        let unwanted = !only.is_empty() && !any_fits(only, &mount.path);
+        if unwanted || any_fits(exclude, &mount.path) || any_fits(exclude, &mount.kind) {
+            continue;
+        }
+        if only.contains(&mount.path) {
+            let paths = vec![mount.path.clone()];
+            named.push(FileSystem { paths, fell_read_only: mount.fell_read_only });
+            continue;
+        }
         let disk = mount.source.starts_with("/dev/") || matches!(mount.kind.as_str(), "zfs" | "bcachefs");
         let container = mount.kind == "overlay" && mount.path == "/";
         let image = IMAGES.contains(&mount.kind.as_str());
@@ -80,17 +94,21 @@ fn on_disks(all: Vec<Mount>) -> Vec<FileSystem> {
             known.paths.push(mount.path);
         }
     }
-    let mut all: Vec<FileSystem> = by_source.into_values().collect();
+    let mut all: Vec<FileSystem> = by_source.into_values().chain(named).collect();
     all.iter_mut().for_each(|known| known.paths.sort_by_key(String::len));
     all.sort_by(|a, b| a.paths.cmp(&b.paths));
     all
 }
 
-pub(super) fn disk(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn disk(host: &dyn Host, options: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let mut numbers = Vec::new();
     let mut read_only = Vec::new();
     let mut worst: Option<(f64, String)> = None;
-    for file_system in on_disks(mounts(&host.text("/proc/self/mountinfo")?)) {
+    let (only, exclude) = (options.texts("mounts"), options.texts("exclude"));
+    let mounts = mounts(&host.text("/proc/self/mountinfo")?);
+    let is_missing = |path: &&String| !mounts.iter().any(|mount| fits(path, &mount.path));
+    let missing: Vec<String> = only.iter().filter(is_missing).cloned().collect();
+    for file_system in on_disks(mounts, only, exclude) {
         // A path may be a single file (a bind mount in a container), which is no place to measure at.
         let found =
             file_system.paths.into_iter().find_map(|path| host.usage(&path).map(|usage| (path, usage)));
@@ -117,21 +135,34 @@ pub(super) fn disk(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, Strin
             read_only.push(path);
         }
     }
-    let Some((_, mut text)) = worst else {
-        return Err("no file system on a disk is mounted here".to_owned());
-    };
+    if worst.is_none() && missing.is_empty() {
+        return Err(if only.is_empty() && exclude.is_empty() {
+            "no file system on a disk is mounted here".to_owned()
+        } else {
+            "none of the file systems that are asked for says how full it is".to_owned()
+        });
+    }
+    let mut text = worst.map(|(_, text)| text).unwrap_or_default();
+    if !missing.is_empty() {
+        let rest = if text.is_empty() { text } else { format!("; {text}") };
+        text = format!("nothing is mounted at {}{rest}", missing.join(", "));
+    }
     if !read_only.is_empty() {
         text = format!("the kernel made {} read-only after an error; {text}", read_only.join(", "));
     }
     let count = float(read_only.len() as u64);
     let judged = Judged::Above { warning: None, critical: Some(0.0) };
     numbers.push(Number { judged, ..Number::new("read_only", count, "") });
+    if only.iter().any(|path| is_literal(path)) || !missing.is_empty() {
+        numbers.push(Number { judged, ..Number::new("missing", float(missing.len() as u64), "") });
+    }
     Ok(Measured { numbers, text, ..Measured::default() })
 }
 
-pub(super) fn diskio(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn diskio(host: &dyn Host, options: &Options, rates: &mut Rates<'_>) -> Result<Measured, String> {
     /// Of /proc/diskstats, whatever the sectors of the disk are.
     const SECTOR: u64 = 512;
+    let choice = Choice::of(options, "devices");
     let text = host.text("/proc/diskstats")?;
     // Partitions are listed too; their traffic is that of their disk.
     let whole = host.names("/sys/block");
@@ -146,7 +177,9 @@ pub(super) fn diskio(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured,
         });
         let unused = count(0) == 0 && count(4) == 0;
         let is_whole = whole.iter().any(|disk| disk.replace('!', "/") == name);
-        if pseudo || unused || !is_whole {
+        // One that is named may be a partition.
+        let dull = !choice.names_some() && (pseudo || !is_whole);
+        if dull || unused || !choice.takes(name) {
             continue;
         }
         disks += 1;
@@ -168,7 +201,8 @@ pub(super) fn diskio(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured,
         numbers.extend(share.map(|share| Number::percent(busy, share).judged()));
     }
     if disks == 0 {
-        return Err("no disk has been read from or written to yet".to_owned());
+        let which = if choice.names_some() { "none of these disks" } else { "no disk" };
+        return Err(format!("{which} has been read from or written to yet"));
     }
     let busiest = highest(numbers.iter().filter(|number| number.judged == Judged::ByCheck));
     let busiest = busiest.map(|number| {
@@ -201,7 +235,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_of_mounts_panics(text in "(22 27 0:21 / /a\\\\0?[0-9ä]* (rw|ro),x - [a-z]+ /dev/.{0,3} (rw|ro)|.*)(\n.*)?") {
-            drop(on_disks(mounts(&text)));
+            drop(on_disks(mounts(&text), &[], &[]));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use protocol::{Metric, Scalar, Status, Threshold, limits};
 
-use super::{Builtin, Defaults, Judged, Measured, Number, highest};
+use super::{Builtin, Defaults, Judged, Measured, Number, Side, highest};
 use crate::core::{
     check::Check,
     output::{Finding, status_of},
@@ -16,9 +16,9 @@ struct Pair {
 }
 
 impl Pair {
-    fn above(warning: Option<f64>, critical: Option<f64>) -> Self {
-        let above = |bound: Option<f64>| format!("> {}", bound?).parse().ok();
-        Self { warning: above(warning), critical: above(critical) }
+    fn beyond(side: Side, warning: Option<f64>, critical: Option<f64>) -> Self {
+        let beyond = |bound: Option<f64>| side.beyond(bound?).parse().ok();
+        Self { warning: beyond(warning), critical: beyond(critical) }
     }
 
     /// Those of the check, or the defaults when it has neither.
@@ -28,7 +28,7 @@ impl Pair {
         }
         let factor = if defaults.per_processor { f64::from(processors.max(1)) } else { 1.0 };
         let scaled = |bound: Option<f64>| bound.map(|bound| bound * factor);
-        Self::above(scaled(defaults.warning), scaled(defaults.critical))
+        Self::beyond(defaults.side, scaled(defaults.warning), scaled(defaults.critical))
     }
 }
 
@@ -41,13 +41,14 @@ pub fn judge(builtin: &Builtin, check: &Check, measured: Result<Measured, String
         Err(reason) => return Finding::unknown(format!("{title} UNKNOWN - {reason}")),
     };
     let of_check = Pair::of(check, &builtin.defaults, measured.processors);
-    let mut status = Status::Ok;
+    let mut status = measured.at_least.unwrap_or(Status::Ok);
     let mut metrics = Vec::new();
     for number in &measured.numbers {
         let pair = match number.judged {
             Judged::No => Pair::default(),
             Judged::ByCheck | Judged::Beside => of_check.clone(),
-            Judged::Above { warning, critical } => Pair::above(warning, critical),
+            Judged::Above { warning, critical } => Pair::beyond(Side::Above, warning, critical),
+            Judged::Below { warning, critical } => Pair::beyond(Side::Below, warning, critical),
         };
         let value = rounded(number.value);
         status = status.max(status_of(pair.warning.as_ref(), pair.critical.as_ref(), value));
@@ -65,6 +66,7 @@ pub fn judge(builtin: &Builtin, check: &Check, measured: Result<Measured, String
         metrics,
         output: format!("{title} {} - {}", status.as_str().to_ascii_uppercase(), measured.text),
         exit_code: None,
+        signal: None,
     }
 }
 

@@ -1,8 +1,11 @@
 //! Processors, memory, processes, network: texts of `/proc`.
 
-use super::{Host, Judged, Measured, Number, Rates, bytes, decimal, entry, float, highest, percent, word};
+use super::{
+    Host, Judged, Measured, Number, Options, Rates, bytes, decimal, entry, float, highest, pattern::Choice,
+    percent, word,
+};
 
-pub(super) fn cpu(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn cpu(host: &dyn Host, _: &Options, rates: &mut Rates<'_>) -> Result<Measured, String> {
     // user nice system idle iowait irq softirq steal; the guests' time is part of user and nice.
     const NAMES: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
     let text = host.text("/proc/stat")?;
@@ -31,7 +34,7 @@ pub(super) fn cpu(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, St
     })
 }
 
-pub(super) fn memory(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn memory(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/meminfo")?;
     let kib = |key| entry(&text, key);
     let total = kib("MemTotal").filter(|total| *total > 0).ok_or("/proc/meminfo has no MemTotal")?;
@@ -57,7 +60,7 @@ pub fn memory_total(meminfo: &str) -> Option<u64> {
     entry(meminfo, "MemTotal")?.checked_mul(1024)
 }
 
-pub(super) fn swap(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn swap(host: &dyn Host, _: &Options, rates: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/meminfo")?;
     let (total, free) = (entry(&text, "SwapTotal"), entry(&text, "SwapFree"));
     let (Some(total), Some(free)) = (total, free) else {
@@ -79,7 +82,7 @@ pub(super) fn swap(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, S
     Ok(Measured { numbers, text, ..Measured::default() })
 }
 
-pub(super) fn load(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn load(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/loadavg")?;
     let mut words = text.split_whitespace().map_while(decimal);
     let (Some(one), Some(five), Some(fifteen)) = (words.next(), words.next(), words.next()) else {
@@ -97,44 +100,11 @@ pub(super) fn load(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, Strin
         ],
         text: format!("{one:.2} {five:.2} {fifteen:.2} on {processors} processors"),
         processors,
-    })
-}
-
-pub(super) fn processes(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
-    let (mut count, mut zombies, mut blocked, mut threads) = (0_u32, 0_u32, 0_u32, 0_u64);
-    for name in host.names("/proc") {
-        if !name.starts_with(|first: char| first.is_ascii_digit()) {
-            continue;
-        }
-        // One that ended since the folder was listed is no process any more.
-        let Ok(text) = host.text(&format!("/proc/{name}/stat")) else { continue };
-        // The program's name stands in parentheses and may hold any character.
-        let Some((_, rest)) = text.rsplit_once(") ") else { continue };
-        count += 1;
-        match rest.chars().next() {
-            Some('Z') => zombies += 1,
-            Some('D') => blocked += 1,
-            _ => {}
-        }
-        threads = threads.saturating_add(word(rest, 17).unwrap_or(0));
-    }
-    if count == 0 {
-        return Err("no process can be seen in /proc".to_owned());
-    }
-    let zombie_limits = Judged::Above { warning: Some(10.0), critical: None };
-    Ok(Measured {
-        numbers: vec![
-            Number::new("processes", f64::from(count), "").judged(),
-            Number { judged: zombie_limits, ..Number::new("zombies", f64::from(zombies), "") },
-            Number::new("blocked", f64::from(blocked), ""),
-            Number::new("threads", float(threads), ""),
-        ],
-        text: format!("{count} processes, {zombies} zombies, {blocked} blocked, {threads} threads"),
         ..Measured::default()
     })
 }
 
-pub(super) fn pressure(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn pressure(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let mut numbers = Vec::new();
     for (resource, kind, judged) in [
         ("memory", "full", true),
@@ -158,7 +128,7 @@ pub(super) fn pressure(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, S
     Ok(Measured { numbers, text, ..Measured::default() })
 }
 
-pub(super) fn open_files(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn open_files(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/sys/fs/file-nr")?;
     // Allocated, allocated but unused (always 0 since Linux 2.6), and the limit.
     let (Some(allocated), Some(unused), Some(limit)) = (word(&text, 0), word(&text, 1), word(&text, 2))
@@ -168,7 +138,7 @@ pub(super) fn open_files(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured,
     Ok(of_limit("open_files", "open", allocated.saturating_sub(unused), limit))
 }
 
-pub(super) fn conntrack(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn conntrack(host: &dyn Host, _: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let read = |name: &str| {
         let path = format!("/proc/sys/net/netfilter/nf_conntrack_{name}");
         let text = host.text(&path).map_err(|error| {
@@ -190,7 +160,8 @@ fn of_limit(name: &str, what: &str, count: u64, limit: u64) -> Measured {
     }
 }
 
-pub(super) fn network(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn network(host: &dyn Host, options: &Options, rates: &mut Rates<'_>) -> Result<Measured, String> {
+    let choice = Choice::of(options, "devices");
     let text = host.text("/proc/net/dev")?;
     let mut numbers = Vec::new();
     let (mut interfaces, mut received, mut sent) = (0_u32, 0.0, 0.0);
@@ -202,7 +173,8 @@ pub(super) fn network(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured
         // Received: bytes packets errs drop fifo frame compressed multicast; sent: the same from 8 on.
         let unused = count(1) == 0 && count(9) == 0;
         // One end of each container's cable comes and goes with it.
-        if name == "lo" || name.starts_with("veth") || unused {
+        let dull = !choice.names_some() && (name == "lo" || name.starts_with("veth"));
+        if dull || unused || !choice.takes(name) {
             continue;
         }
         interfaces += 1;
@@ -218,7 +190,8 @@ pub(super) fn network(host: &dyn Host, rates: &mut Rates<'_>) -> Result<Measured
         numbers.extend(drops.map(|rate| Number::new(format!("{name}_drops"), rate, "/s")));
     }
     if interfaces == 0 {
-        return Err("no network interface has moved a packet yet".to_owned());
+        let which = if choice.names_some() { "none of these interfaces" } else { "no network interface" };
+        return Err(format!("{which} has moved a packet yet"));
     }
     let worst = highest(numbers.iter().filter(|number| number.judged == Judged::ByCheck));
     let worst = worst.filter(|number| number.value > 0.0);

@@ -3,21 +3,45 @@
 //! [`table`] declares each of them once: name, help, thresholds and reader. A reader is pure: it asks a [`Host`] for
 //! texts, so that tests give it those of other machines.
 
+mod clock;
+mod containers;
+mod dbus;
 mod disks;
+mod examples;
+mod files;
+mod gpu;
 mod judge;
 mod kernel;
+mod log;
+pub mod net;
+mod options;
+mod pattern;
+mod processes;
 mod rates;
 mod sensors;
+mod services;
 mod table;
+mod updates;
 mod uptime;
 
+#[cfg(test)]
+mod host_tests;
 #[cfg(test)]
 mod tests;
 
 pub use judge::judge;
 pub use kernel::memory_total;
+pub use net::Net;
+pub use options::{Kind, Opt, Options};
 pub use rates::{History, Rates, Sample};
 pub use table::ALL;
+
+use std::collections::BTreeMap;
+
+use protocol::Status;
+
+/// Most names of one folder that are looked at.
+pub const NAMES: usize = 100_000;
 
 /// What the readers ask of a host.
 pub trait Host {
@@ -27,11 +51,81 @@ pub trait Host {
     /// Names the file and says why it cannot be read.
     fn text(&self, path: &str) -> Result<String, String>;
 
-    /// Names in a folder; none when it cannot be listed.
+    /// Names in a folder, [`NAMES`] at most; none when it cannot be listed.
     fn names(&self, folder: &str) -> Vec<String>;
 
     /// How full the file system at `folder` is; `None` for one without blocks, and for what cannot be asked.
     fn usage(&self, folder: &str) -> Option<Usage>;
+
+    /// What is known of a path, links followed; `None` when it cannot be reached.
+    fn meta(&self, path: &str) -> Option<Meta>;
+
+    /// At most `most` bytes of a regular file, from the byte `from` on, and which file it is.
+    ///
+    /// # Errors
+    /// Names the file and says why it cannot be read.
+    fn part(&self, path: &str, from: u64, most: u64) -> Result<Part, String>;
+
+    /// Seconds since 1970, by the clock of the host.
+    fn now(&self) -> u64;
+
+    /// Run a program, found on the usual paths, to its end. It gets `LC_ALL=C`, no input, and the time of the reading.
+    ///
+    /// # Errors
+    /// When it cannot be started or takes too long.
+    fn run(&self, program: &str, args: &[&str]) -> Result<Ran, String>;
+
+    /// Send `request` to a unix socket and read what comes until it is `complete` or the other side closes.
+    ///
+    /// # Errors
+    /// When it cannot be reached, takes too long or says too much.
+    fn socket(&self, path: &str, request: &[u8], complete: &dyn Fn(&[u8]) -> bool)
+    -> Result<Vec<u8>, String>;
+
+    /// What the last reading of this check said to [remember](Measured::remember).
+    fn recall(&self) -> Memory;
+}
+
+/// What is known of a path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Meta {
+    pub id: FileId,
+    pub bytes: u64,
+    /// Seconds since 1970.
+    pub modified: u64,
+    /// A regular file.
+    pub is_file: bool,
+}
+
+/// Which file it is, whatever its name is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FileId {
+    pub device: u64,
+    pub inode: u64,
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    pub id: FileId,
+    pub bytes: Vec<u8>,
+}
+
+/// What a program printed, and its exit code; none when a signal ended it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ran {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: Option<i32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Memory {
+    /// There is nowhere to keep anything.
+    None,
+    /// Nothing was kept yet.
+    Empty,
+    Kept(String),
 }
 
 /// How full a file system is: bytes, and places for files (0 of 0 where it does not count them).
@@ -52,11 +146,22 @@ pub struct Builtin {
     pub about: &'static str,
     /// What one should know besides, in whole sentences; may be empty.
     pub more: &'static str,
+    pub options: &'static [Opt],
     pub metrics: &'static [About],
     /// In force where a check gives no threshold at all.
     pub defaults: Defaults,
-    /// Takes the counters that it needs at the time of the reading before from [`Rates`].
-    pub read: fn(&dyn Host, &mut Rates<'_>) -> Result<Measured, String>,
+    pub read: Read,
+}
+
+/// A reader of this host. Takes the counters that it needs at the time of the reading before from [`Rates`].
+pub type ReadHost = fn(&dyn Host, &Options, &mut Rates<'_>) -> Result<Measured, String>;
+
+/// How a built-in is read.
+#[derive(Debug, Clone, Copy)]
+pub enum Read {
+    Host(ReadHost),
+    /// Over the network.
+    Net(Net),
 }
 
 impl PartialEq for Builtin {
@@ -71,6 +176,35 @@ impl Builtin {
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         ALL.iter().find(|builtin| builtin.name == name)
+    }
+
+    /// # Errors
+    /// Names the option that is unknown, missing or unusable.
+    pub fn options(&self, with: &BTreeMap<String, serde_json::Value>) -> Result<Options, String> {
+        let options = Options::read(self.options, with)?;
+        self.accepts(&options)?;
+        Ok(options)
+    }
+
+    /// # Errors
+    /// Names the option with which it can never work.
+    pub fn accepts(&self, options: &Options) -> Result<(), String> {
+        match self.read {
+            Read::Host(_) => Ok(()),
+            Read::Net(net) => net.plan(options).map(drop),
+        }
+    }
+
+    /// Its reading depends on what the one before remembered.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        self.name == "log"
+    }
+
+    /// What one usually gives it besides, as lines of a document; may be empty.
+    #[must_use]
+    pub fn example(&self) -> &'static str {
+        examples::of(self.name)
     }
 
     /// All names, for people.
@@ -96,13 +230,32 @@ pub struct About {
     pub judged: bool,
 }
 
-/// Highest values that are fine.
+/// Values beyond which it is not fine any more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
     pub warning: Option<f64>,
     pub critical: Option<f64>,
     /// They count for each processor.
     pub per_processor: bool,
+    pub side: Side,
+}
+
+/// On which side of a bound lies what is not fine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Above,
+    Below,
+}
+
+impl Side {
+    /// The comparison that alerts there, as in a document.
+    #[must_use]
+    pub fn beyond(self, bound: f64) -> String {
+        match self {
+            Self::Above => format!("> {bound}"),
+            Self::Below => format!("< {bound}"),
+        }
+    }
 }
 
 /// What a reader found.
@@ -113,6 +266,10 @@ pub struct Measured {
     pub text: String,
     /// For default thresholds that count for each processor.
     pub processors: u32,
+    /// Something is wrong that no threshold says.
+    pub at_least: Option<Status>,
+    /// For the next reading of the same check, once the result of this one is safe.
+    pub remember: Option<String>,
 }
 
 /// One metric.
@@ -138,6 +295,18 @@ pub enum Judged {
         warning: Option<f64>,
         critical: Option<f64>,
     },
+    /// Below these, likewise.
+    Below {
+        warning: Option<f64>,
+        critical: Option<f64>,
+    },
+}
+
+impl Measured {
+    /// What was to be looked at is not there or does not work: critical, without a number.
+    fn failed(text: String) -> Self {
+        Self { text, at_least: Some(Status::Critical), ..Self::default() }
+    }
 }
 
 impl Number {

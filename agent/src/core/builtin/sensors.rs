@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use super::{Host, Measured, Number, Rates, highest};
+use super::{Host, Measured, Number, Options, Rates, highest, pattern::Choice};
 
 /// In degrees Celsius; what a broken or absent sensor says lies outside.
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = -100.0..=250.0;
 
-pub(super) fn temperature(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn temperature(host: &dyn Host, options: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let mut sensors = hwmon(host);
     if sensors.is_empty() {
         sensors = zones(host);
     }
-    let numbers = unambiguous(sensors);
-    let Some(hottest) = highest(&numbers) else {
+    let mut numbers = unambiguous(sensors);
+    if numbers.is_empty() {
         return Err("this host shows no temperature sensor".to_owned());
+    }
+    let all: Vec<String> = numbers.iter().map(|number| number.name.clone()).collect();
+    let choice = Choice::of(options, "sensors");
+    numbers.retain(|number| choice.takes(&number.name));
+    let Some(hottest) = highest(&numbers) else {
+        return Err(format!("no such sensor; this host has {}", all.join(", ")));
     };
     let text = format!("{} {:.1} °C, the hottest of {} sensors", hottest.name, hottest.value, numbers.len());
     Ok(Measured { numbers, text, ..Measured::default() })

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use protocol::{CheckName, Scalar, Status, document::OutputFormat};
+use protocol::{
+    CheckName, Scalar, Status,
+    work::{Output, RunSettings},
+};
 
 use super::*;
 use crate::core::{
@@ -13,11 +16,26 @@ use crate::core::{
 
 /// A host made of texts.
 #[derive(Default)]
-struct Sample(BTreeMap<String, String>, BTreeMap<&'static str, Usage>);
+pub(super) struct Sample(pub(super) BTreeMap<String, String>, BTreeMap<&'static str, Usage>, pub(super) More);
+
+/// What else a host is made of.
+#[derive(Default)]
+pub(super) struct More {
+    pub(super) now: u64,
+    /// Where it is not the checksum of the path.
+    pub(super) inodes: BTreeMap<String, u64>,
+    pub(super) modified: BTreeMap<String, u64>,
+    /// By program and arguments.
+    pub(super) programs: BTreeMap<String, Ran>,
+    /// What is said at a socket.
+    pub(super) sockets: BTreeMap<String, Vec<u8>>,
+    pub(super) memory: Option<Memory>,
+}
 
 impl Sample {
-    fn of(files: &[(&str, &str)]) -> Self {
-        Self(files.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect(), BTreeMap::new())
+    pub(super) fn of(files: &[(&str, &str)]) -> Self {
+        let texts = files.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect();
+        Self(texts, BTreeMap::new(), More::default())
     }
 }
 
@@ -36,32 +54,114 @@ impl Host for Sample {
     fn usage(&self, folder: &str) -> Option<Usage> {
         self.1.get(folder).copied()
     }
+
+    fn meta(&self, path: &str) -> Option<Meta> {
+        let file = self.0.get(path);
+        let inside = format!("{path}/");
+        let is_folder = self.0.keys().chain(self.2.sockets.keys()).any(|other| other.starts_with(&inside));
+        if file.is_none() && !is_folder && !self.2.sockets.contains_key(path) {
+            return None;
+        }
+        let inode = self.2.inodes.get(path).copied();
+        Some(Meta {
+            id: FileId {
+                device: 1,
+                inode: inode.unwrap_or_else(|| u64::from(crc32fast::hash(path.as_bytes()))),
+            },
+            bytes: file.map_or(4096, |text| text.len() as u64),
+            modified: self.2.modified.get(path).copied().unwrap_or(0),
+            is_file: file.is_some(),
+        })
+    }
+
+    fn part(&self, path: &str, from: u64, most: u64) -> Result<Part, String> {
+        let bytes = self.text(path)?.into_bytes();
+        let from = usize::try_from(from).unwrap().min(bytes.len());
+        let end = usize::try_from(most).unwrap().saturating_add(from).min(bytes.len());
+        Ok(Part { id: self.meta(path).unwrap().id, bytes: bytes[from..end].to_vec() })
+    }
+
+    fn now(&self) -> u64 {
+        self.2.now
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Result<Ran, String> {
+        let line = format!("{program} {}", args.join(" "));
+        self.2
+            .programs
+            .get(line.trim())
+            .cloned()
+            .ok_or_else(|| format!("there is no program {}", line.trim()))
+    }
+
+    fn socket(
+        &self,
+        path: &str,
+        _request: &[u8],
+        complete: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Vec<u8>, String> {
+        let said = self
+            .2
+            .sockets
+            .get(path)
+            .ok_or_else(|| format!("cannot ask {path}: No such file or directory"))?;
+        let whole = (1..=said.len()).find(|end| complete(&said[..*end])).unwrap_or(said.len());
+        Ok(said[..whole].to_vec())
+    }
+
+    fn recall(&self) -> Memory {
+        self.2.memory.clone().unwrap_or(Memory::Empty)
+    }
 }
 
-fn check(builtin: &'static Builtin, warning: Option<&str>) -> Check {
+fn check(builtin: &'static Builtin, options: &Options, warning: Option<&str>) -> Check {
     Check {
         name: CheckName::new("c").unwrap(),
-        work: Work::Builtin(builtin),
+        work: Work::Builtin(builtin, options.clone()),
+        run: RunSettings::default(),
         every_ms: 1_000,
+        at: None,
         timeout_ms: 1_000,
-        output: OutputFormat::Number,
+        output: Output::default(),
         unit: None,
         warning: warning.map(|text| text.parse().unwrap()),
         critical: None,
     }
 }
 
+pub(super) fn judged(name: &str, measured: Result<Measured, String>) -> Finding {
+    let builtin = Builtin::named(name).unwrap();
+    if let Ok(measured) = &measured {
+        documented(builtin, measured, true);
+    }
+    judge(builtin, &check(builtin, &Options::default(), None), measured)
+}
+
 /// What `name` finds on `after`, which is `before` 10 seconds later.
 fn between(name: &str, before: &Sample, after: &Sample, warning: Option<&str>) -> Finding {
+    with(name, &serde_json::json!({}), before, after, warning)
+}
+
+/// The same with options; those that are required and not given are left out.
+pub(super) fn with(
+    name: &str,
+    given: &serde_json::Value,
+    before: &Sample,
+    after: &Sample,
+    warning: Option<&str>,
+) -> Finding {
     let builtin = Builtin::named(name).unwrap();
+    let given = given.as_object().unwrap().clone().into_iter().collect();
+    let options = Options::read(builtin.options, &given).unwrap_or_default();
+    let Read::Host(read) = builtin.read else { panic!("{name} is read over the network") };
     let mut rates = Rates::new(1_000, None);
-    let _first = (builtin.read)(before, &mut rates);
+    let _first = read(before, &options, &mut rates);
     let sample = rates.into_sample();
-    let measured = (builtin.read)(after, &mut Rates::new(11_000, sample.as_ref()));
+    let measured = read(after, &options, &mut Rates::new(11_000, sample.as_ref()));
     if let Ok(measured) = &measured {
-        documented(builtin, measured);
+        documented(builtin, measured, !given.contains_key("judge"));
     }
-    judge(builtin, &check(builtin, warning), measured)
+    judge(builtin, &check(builtin, &options, warning), measured)
 }
 
 fn found(name: &str, files: &[(&str, &str)]) -> (Status, String) {
@@ -70,12 +170,12 @@ fn found(name: &str, files: &[(&str, &str)]) -> (Status, String) {
     (found.status, found.output)
 }
 
-fn value(finding: &Finding, name: &str) -> Option<f64> {
+pub(super) fn value(finding: &Finding, name: &str) -> Option<f64> {
     finding.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value)
 }
 
-/// Every metric is in the help, with its unit.
-fn documented(builtin: &Builtin, measured: &Measured) {
+/// Every metric is in the help, with its unit, and whether thresholds judge it where no option says otherwise.
+fn documented(builtin: &Builtin, measured: &Measured, usual: bool) {
     for number in &measured.numbers {
         let fits = |about: &&About| match (about.name.find('<'), about.name.find('>')) {
             (Some(_), Some(end)) => number.name.ends_with(&about.name[end + 1..]),
@@ -86,7 +186,7 @@ fn documented(builtin: &Builtin, measured: &Measured) {
         let about = about.unwrap_or_else(|| panic!("{}: {} is not in the help", builtin.name, number.name));
         assert_eq!(about.unit, number.unit, "{}", number.name);
         let by_check = matches!(number.judged, Judged::ByCheck | Judged::Beside);
-        assert_eq!(about.judged, by_check, "{}", number.name);
+        assert!(about.judged == by_check || !usual, "{}", number.name);
     }
 }
 
@@ -438,18 +538,33 @@ fn a_file_system_that_the_kernel_made_read_only_is_critical() {
 #[test]
 fn many_zombies_are_a_warning_whatever_the_thresholds() {
     let stat = "7 (sh) Z 1 77 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 17".to_owned();
-    let host =
-        Sample((1..=11).map(|pid| (format!("/proc/{pid}/stat"), stat.clone())).collect(), BTreeMap::new());
+    let host = Sample(
+        (1..=11).map(|pid| (format!("/proc/{pid}/stat"), stat.clone())).collect(),
+        BTreeMap::new(),
+        More::default(),
+    );
     assert_eq!(between("processes", &host, &host, Some("> 500")).status, Status::Warning);
     assert_eq!(between("processes", &host, &host, Some("> 5")).value, Scalar::number(11.0));
 }
 
 #[test]
 fn the_table_is_in_order() {
-    for builtin in &ALL {
+    for builtin in ALL.iter().filter(|builtin| matches!(builtin.read, Read::Host(_))) {
         assert!(CheckName::new(builtin.name).is_ok() && builtin.metrics[0].judged, "{}", builtin.name);
         assert_eq!(Builtin::named(builtin.name), Some(builtin));
         assert_eq!(ALL.iter().filter(|other| other.name == builtin.name).count(), 1, "{}", builtin.name);
+        for option in builtin.options {
+            // Its flag is its own, and its default can be read.
+            assert!(
+                !["warning", "critical", "timeout", "help", "state"].contains(&option.name),
+                "{}",
+                option.name
+            );
+            assert_eq!(builtin.options.iter().filter(|other| other.name == option.name).count(), 1);
+            let with = BTreeMap::from_iter(option.default.map(|text| (option.name.to_owned(), text.into())));
+            let only = Options::read(std::slice::from_ref(option), &with);
+            assert!(only.is_ok() || option.required, "{}: {only:?}", option.name);
+        }
     }
 }
 
@@ -465,7 +580,7 @@ proptest! {
             "/proc/sys/net/netfilter/nf_conntrack_max", "/sys/class/hwmon/hwmon0/temp1_input", "/sys/block/sda/size"];
         let host = |text: &str| Sample::of(&files.map(|path| (path, text)));
         let (before, after) = (host(&before), host(&after));
-        for builtin in &ALL {
+        for builtin in ALL.iter().filter(|builtin| matches!(builtin.read, Read::Host(_))) {
             let finding = between(builtin.name, &before, &after, None);
             for metric in finding.metrics {
                 prop_assert!(metric.value.is_finite(), "{} {}", builtin.name, metric.name);

@@ -1,15 +1,16 @@
 //! How long the host has been up, and whether it should be started anew.
 
-use super::{Host, Judged, Measured, Number, Rates};
+use super::{Host, Judged, Measured, Number, Options, Rates};
 
-pub(super) fn uptime(host: &dyn Host, _: &mut Rates<'_>) -> Result<Measured, String> {
+pub(super) fn uptime(host: &dyn Host, options: &Options, _: &mut Rates<'_>) -> Result<Measured, String> {
     let text = host.text("/proc/uptime")?;
     let seconds = text.split_whitespace().next().and_then(|word| word.split('.').next()?.parse::<u64>().ok());
     let seconds = seconds.ok_or_else(|| format!("/proc/uptime has no number: {:?}", text.trim()))?;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     let reason = reboot_reason(host);
     let needed = if reason.is_some() { 1.0 } else { 0.0 };
-    let judged = Judged::Above { warning: Some(0.0), critical: None };
+    let warned = options.flag("reboot");
+    let judged = if warned { Judged::Above { warning: Some(0.0), critical: None } } else { Judged::No };
     let reason = reason.map(|reason| format!(", a reboot is needed: {reason}")).unwrap_or_default();
     Ok(Measured {
         numbers: vec![

@@ -1,118 +1,241 @@
-//! Readings for the built-in checks, without a fork.
+//! Readings for the built-in checks.
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::Read,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use protocol::{CheckName, limits};
 use tokio::sync::Semaphore;
 
-use crate::core::builtin::{Builtin, History, Host, Measured, Rates, Usage};
+use super::host::ThisHost;
+use crate::core::{
+    builtin::{Builtin, History, Measured, Memory, Options, Rates, Read},
+    check::Check,
+};
 
 /// Readings at once. One that hangs (a dead disk) keeps its place, so that those after it cannot take all threads.
 const AT_ONCE: usize = 4;
-/// The longest text that is read from the kernel, in bytes.
-const TEXT: u64 = 4 * 1024 * 1024;
 /// The first reading of counters is compared with a second one, this much later.
 const SECOND_AFTER: Duration = Duration::from_millis(600);
+/// The longest text that is remembered, in bytes.
+const REMEMBERED: u64 = 4 * 1024 * 1024;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Builtins {
     started: Instant,
-    /// Counters of the readings before, by built-in.
-    histories: Arc<Mutex<BTreeMap<&'static str, History>>>,
+    /// By check, since two checks of one built-in may look at different things.
+    known: Arc<Mutex<BTreeMap<CheckName, Known>>>,
     places: Arc<Semaphore>,
+    /// Where readings are remembered over restarts; nowhere when there is none.
+    folder: Option<Arc<PathBuf>>,
+}
+
+/// What is known of one check from its readings before.
+#[derive(Debug)]
+struct Known {
+    builtin: &'static Builtin,
+    options: Options,
+    history: History,
+    /// What was remembered last, on disk or not.
+    remembered: Option<String>,
+    /// A reading of it is under way.
+    busy: bool,
 }
 
 impl Default for Builtins {
     fn default() -> Self {
-        Self { started: Instant::now(), histories: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self {
+            started: Instant::now(),
+            known: Arc::default(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            folder: None,
+        }
     }
 }
 
 impl Builtins {
+    /// Remember readings in `folder`, which is made when it is needed.
+    #[must_use]
+    pub fn remembering_in(folder: PathBuf) -> Self {
+        Self { folder: Some(Arc::new(folder)), ..Self::default() }
+    }
+
     /// # Errors
     /// A text that says what could not be read.
-    pub async fn read(&self, builtin: &'static Builtin) -> Result<Measured, String> {
-        let (measured, lacks_a_sample) = self.once(builtin).await?;
+    pub async fn read(
+        &self,
+        check: &Check,
+        builtin: &'static Builtin,
+        options: &Options,
+    ) -> Result<Measured, String> {
+        let until = Instant::now() + Duration::from_millis(check.timeout_ms);
+        let (measured, lacks_a_sample) = self.once(&check.name, builtin, options, until).await?;
         if !lacks_a_sample {
             return Ok(measured);
         }
         tokio::time::sleep(SECOND_AFTER).await;
-        Ok(self.once(builtin).await?.0)
+        Ok(self.once(&check.name, builtin, options, until).await?.0)
     }
 
-    async fn once(&self, builtin: &'static Builtin) -> Result<(Measured, bool), String> {
+    /// Remember `text` for the next reading of `check`: its result is safe now.
+    ///
+    /// # Errors
+    /// When it is kept in memory only, and why.
+    pub async fn remember(&self, check: &CheckName, text: String) -> Result<(), String> {
+        if let Some(known) = self.known().get_mut(check) {
+            known.remembered = Some(text.clone());
+        }
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        let path = folder.join(format!("{check}.json"));
+        let written = tokio::task::spawn_blocking(move || {
+            fs::create_dir_all(folder.as_path())?;
+            service_kit::files::write_private(&path, text.as_bytes())
+        });
+        let written = written.await.map_err(std::io::Error::other).flatten();
+        written.map_err(|error| format!("the position of {check} is not kept on disk: {error}"))
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<CheckName, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn once(
+        &self,
+        check: &CheckName,
+        builtin: &'static Builtin,
+        options: &Options,
+        until: Instant,
+    ) -> Result<(Measured, bool), String> {
+        let read = match builtin.read {
+            Read::Host(read) => read,
+            Read::Net(_) => return Err("it is read over the network".to_owned()),
+        };
         let failed = |error: &dyn std::fmt::Display| format!("the reading failed: {error}");
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|error| failed(&error))?;
-        let (started, histories) = (self.started, Arc::clone(&self.histories));
+        let busy = self.begin(check, builtin, options)?;
+        let (this, check, options) = (self.clone(), check.clone(), options.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            let histories = || histories.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = protocol::duration::millis(started.elapsed());
-            let before = histories().get(builtin.name).and_then(|history| history.before(now));
+            let (_place, _busy) = (place, busy);
+            let now = protocol::duration::millis(this.started.elapsed());
+            let before = this.known().get(&check).and_then(|known| known.history.before(now));
+            let host = ThisHost { memory: this.recall(&check, builtin), until };
             // Not under the lock: a reading may hang.
             let mut rates = Rates::new(now, before.as_deref());
-            let measured = (builtin.read)(&ThisHost, &mut rates)?;
+            let measured = read(&host, &options, &mut rates)?;
             let lacks_a_sample = rates.lack_a_sample();
-            if let Some(sample) = rates.into_sample() {
-                histories().entry(builtin.name).or_default().keep(sample);
+            let sample = rates.into_sample();
+            if let (Some(sample), Some(known)) = (sample, this.known().get_mut(&check)) {
+                known.history.keep(sample);
             }
             Ok((measured, lacks_a_sample))
         });
         reading.await.map_err(|error| failed(&error))?
     }
+
+    /// # Errors
+    /// When the reading before still hangs.
+    fn begin(&self, check: &CheckName, builtin: &'static Builtin, options: &Options) -> Result<Busy, String> {
+        let mut all = self.known();
+        // Names of checks that are gone.
+        while all.len() > limits::CHECKS {
+            all.pop_first();
+        }
+        let new = || Known {
+            builtin,
+            options: options.clone(),
+            history: History::default(),
+            remembered: None,
+            busy: false,
+        };
+        let known = all.entry(check.clone()).or_insert_with(new);
+        if known.busy {
+            return Err("the reading before has not come to an end yet".to_owned());
+        }
+        if known.builtin != builtin || known.options != *options {
+            *known = new();
+        }
+        known.busy = true;
+        Ok(Busy { of: self.clone(), check: check.clone() })
+    }
+
+    fn recall(&self, check: &CheckName, builtin: &Builtin) -> Memory {
+        let Some(folder) = self.folder.as_ref().filter(|_| builtin.remembers()) else { return Memory::None };
+        if let Some(text) = self.known().get(check).and_then(|known| known.remembered.clone()) {
+            return Memory::Kept(text);
+        }
+        let path = folder.join(format!("{check}.json"));
+        let small = fs::metadata(&path).is_ok_and(|meta| meta.len() <= REMEMBERED);
+        let text = small.then(|| fs::read_to_string(&path).ok()).flatten();
+        text.map_or(Memory::Empty, Memory::Kept)
+    }
 }
 
-/// The host that this process runs on. Blocks on small reads.
-struct ThisHost;
+/// Marks a check as being read, until it is dropped.
+struct Busy {
+    of: Builtins,
+    check: CheckName,
+}
 
-impl Host for ThisHost {
-    fn text(&self, path: &str) -> Result<String, String> {
-        let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(TEXT).read_to_end(&mut bytes));
-        read.map_err(|error| format!("cannot read {path}: {error}"))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn names(&self, folder: &str) -> Vec<String> {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-    }
-
-    fn usage(&self, folder: &str) -> Option<Usage> {
-        // A single file may be bind-mounted into a container.
-        if !Path::new(folder).is_dir() {
-            return None;
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(known) = self.of.known().get_mut(&self.check) {
+            known.busy = false;
         }
-        let stat = rustix::fs::statvfs(folder).ok().filter(|stat| stat.f_blocks > 0)?;
-        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Some(Usage {
-            used: bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),
-            available: bytes(stat.f_bavail),
-            inodes: stat.f_files,
-            inodes_free: stat.f_ffree,
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use protocol::work::{Output, RunSettings};
+
     use super::*;
-    use crate::core::builtin::ALL;
+    use crate::core::{builtin::ALL, check::Work};
+
+    fn check(name: &str, builtin: &'static Builtin, with: &serde_json::Value) -> (Check, Options) {
+        let with = with.as_object().unwrap().clone().into_iter().collect();
+        let options = Options::read(builtin.options, &with).unwrap();
+        let check = Check {
+            name: CheckName::new(name).unwrap(),
+            work: Work::Builtin(builtin, options.clone()),
+            run: RunSettings::default(),
+            every_ms: 1_000,
+            at: None,
+            timeout_ms: 60_000,
+            output: Output::default(),
+            unit: None,
+            warning: None,
+            critical: None,
+        };
+        (check, options)
+    }
 
     #[tokio::test]
     async fn this_host_can_be_read() {
         let builtins = Builtins::default();
         for builtin in &ALL {
-            // Virtual machines have no sensors, and few hosts a firewall that tracks.
-            let optional = ["temperature", "conntrack", "pressure", "diskio", "network"];
-            match builtins.read(builtin).await {
+            if builtin.options.iter().any(|option| option.required) {
+                continue;
+            }
+            // Virtual machines have no sensors, and few hosts all that can be watched.
+            let optional = [
+                "temperature",
+                "conntrack",
+                "pressure",
+                "diskio",
+                "network",
+                "systemd",
+                "time",
+                "containers",
+                "gpu",
+                "updates",
+            ];
+            let (check, options) = check(builtin.name, builtin, &serde_json::json!({}));
+            match builtins.read(&check, builtin, &options).await {
                 Ok(measured) => {
                     assert!(!measured.numbers.is_empty() && !measured.text.is_empty(), "{}", builtin.name);
                     assert!(measured.numbers.iter().all(|number| number.value.is_finite()), "{measured:?}");
@@ -120,7 +243,59 @@ mod tests {
                 Err(reason) => assert!(optional.contains(&builtin.name), "{}: {reason}", builtin.name),
             }
         }
-        let kept = builtins.histories.lock().unwrap().keys().copied().collect::<Vec<_>>();
-        assert!(kept.contains(&"cpu") && !kept.contains(&"load"), "{kept:?}");
+    }
+
+    #[tokio::test]
+    async fn checks_of_one_builtin_do_not_share_counters() {
+        let builtins = Builtins::default();
+        let cpu = Builtin::named("cpu").unwrap();
+        let (one, options) = check("one", cpu, &serde_json::json!({}));
+        let (two, _) = check("two", cpu, &serde_json::json!({}));
+        builtins.read(&one, cpu, &options).await.unwrap();
+        let known = |name: &str| builtins.known().contains_key(&CheckName::new(name).unwrap());
+        assert!(known("one") && !known("two"));
+        // It has no counters of its own yet, and takes two readings.
+        let (_, lacks) = builtins.once(&two.name, cpu, &options, Instant::now()).await.unwrap();
+        assert!(lacks);
+        let _busy = builtins.begin(&two.name, cpu, &options).unwrap();
+        let error = builtins.read(&two, cpu, &options).await.unwrap_err();
+        assert!(error.contains("not come to an end"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_a_reading_remembers_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = || folder.path().join("checks");
+        let log = folder.path().join("app.log");
+        fs::write(&log, "error before the first run\n").unwrap();
+        let builtin = Builtin::named("log").unwrap();
+        let (check, options) =
+            check("errors", builtin, &serde_json::json!({"path": log.to_str().unwrap(), "pattern": "error"}));
+        let counted =
+            |measured: &Measured| measured.numbers.iter().find(|n| n.name == "matches").unwrap().value;
+
+        let builtins = Builtins::remembering_in(state());
+        let first = builtins.read(&check, builtin, &options).await.unwrap();
+        assert!(counted(&first).abs() < 0.1, "{first:?}");
+        builtins.remember(&check.name, first.remember.unwrap()).await.unwrap();
+        fs::write(&log, "error before the first run\nerror 1\nfine\nerror 2\n").unwrap();
+        // Whose result is not safe yet is read again (kill -9 in between).
+        for _ in 0..2 {
+            let again = Builtins::remembering_in(state());
+            let second = again.read(&check, builtin, &options).await.unwrap();
+            assert!((counted(&second) - 2.0).abs() < 0.1, "{second:?}");
+        }
+        let again = Builtins::remembering_in(state());
+        let second = again.read(&check, builtin, &options).await.unwrap();
+        again.remember(&check.name, second.remember.unwrap()).await.unwrap();
+        let third = Builtins::remembering_in(state()).read(&check, builtin, &options).await.unwrap();
+        assert!(counted(&third).abs() < 0.1, "{third:?}");
+        // A full disk is said, and the running agent goes on all the same.
+        fs::remove_dir_all(state()).unwrap();
+        fs::write(state(), "in the way").unwrap();
+        let error = again.remember(&check.name, third.remember.unwrap()).await.unwrap_err();
+        assert!(error.contains("not kept on disk"), "{error}");
+        let fourth = again.read(&check, builtin, &options).await.unwrap();
+        assert!(counted(&fourth).abs() < 0.1, "{fourth:?}");
     }
 }

@@ -1,0 +1,100 @@
+//! What a change of documents would mean for each host, before it is made.
+
+use std::collections::BTreeMap;
+
+use documents::HostView;
+use protocol::{
+    AgentId, CheckName,
+    admin::{Effects, HostEffect, UnfitCheck},
+    document::{Document, Kind},
+    limits,
+    log::LogChange,
+};
+
+use super::{
+    model::Model,
+    resolve::{CompiledCheck, Outcome},
+};
+
+/// Bytes of what is told host by host: an answer fits into one message.
+const BYTES: usize = limits::MESSAGE / 2;
+
+/// Checks as they would be; `None` for one that would go.
+pub(crate) struct Prospect {
+    checks: BTreeMap<CheckName, Option<CompiledCheck>>,
+    effects: Effects,
+    bytes: usize,
+}
+
+impl Prospect {
+    pub(crate) fn new(changes: &[LogChange]) -> Self {
+        let checks = changes.iter().filter_map(|change| match change {
+            LogChange::DocumentPut { document: Document::Check(check) } => {
+                Some((check.name.clone(), Some(CompiledCheck::new(check))))
+            }
+            LogChange::DocumentDeleted { kind: Kind::Check, name } => {
+                Some((CheckName::new(name).ok()?, None))
+            }
+            _ => None,
+        });
+        Self { checks: checks.collect(), effects: Effects::default(), bytes: 0 }
+    }
+
+    /// Look at some hosts. Of one that is gone meanwhile there is nothing to say.
+    pub(crate) fn look_at(&mut self, model: &Model, agents: &[AgentId]) {
+        for agent in agents {
+            let Some((facts, labels, outcomes)) = model.view(agent) else { continue };
+            let host = HostView { agent, facts: &facts, labels: &labels };
+            let mut effect = HostEffect {
+                agent: agent.clone(),
+                gained: Vec::new(),
+                lost: Vec::new(),
+                changed: Vec::new(),
+                unfit: Vec::new(),
+            };
+            for (name, check) in &self.checks {
+                let before = outcomes.get(name);
+                let after = check.as_ref().and_then(|check| check.outcome(&host));
+                if before == after.as_ref() {
+                    continue;
+                }
+                let runs = |outcome: Option<&Outcome>| matches!(outcome, Some(Outcome::Runs(_)));
+                match (runs(before), runs(after.as_ref())) {
+                    (true, true) => effect.changed.push(name.clone()),
+                    (true, false) => effect.lost.push(name.clone()),
+                    (false, true) => effect.gained.push(name.clone()),
+                    (false, false) => {}
+                }
+                if let Some(Outcome::Unfit(reason)) = after {
+                    effect.unfit.push(UnfitCheck { check: name.clone(), reason });
+                }
+            }
+            self.add(effect);
+        }
+    }
+
+    fn add(&mut self, effect: HostEffect) {
+        let count = |names: usize| u64::try_from(names).unwrap_or(u64::MAX);
+        let all = &mut self.effects;
+        let runs_else = effect.gained.len() + effect.lost.len() + effect.changed.len() > 0;
+        if !runs_else && effect.unfit.is_empty() {
+            return;
+        }
+        all.hosts += u64::from(runs_else);
+        all.gained += count(effect.gained.len());
+        all.lost += count(effect.lost.len());
+        all.changed += count(effect.changed.len());
+        all.unfit += count(effect.unfit.len());
+        if self.bytes < BYTES {
+            let size = protocol::encode(&effect).map_or(BYTES, |json| json.len());
+            self.bytes += size;
+            if self.bytes < BYTES {
+                all.details.push(effect);
+            }
+        }
+    }
+
+    pub(crate) fn effects(self) -> Effects {
+        self.effects
+    }
+}

@@ -1,0 +1,106 @@
+//! What is written reads back as the same document.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a test reports by panicking
+
+use proptest::prelude::*;
+use protocol::{admin::SourceFile, document::Document};
+
+fn read(text: &str) -> Vec<Document> {
+    let files = [SourceFile { path: "a.yaml".into(), text: text.into() }];
+    documents::read(&files, |_, _| true).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
+}
+
+fn again(document: &Document) -> Document {
+    let text = documents::write(document).unwrap();
+    let mut read = read(&text);
+    assert_eq!(read.len(), 1, "{text}");
+    read.remove(0)
+}
+
+const DOCUMENTS: &str = r#"
+kind: Check
+name: all
+description: |
+  Two lines: the second
+  has a "quote" and a # mark
+hosts: 'facts.os == "linux" && labels.role in ["web", "db"]'
+every: 1h 30m
+timeout: 2m
+exec: [/usr/bin/app, "--flag", "", "a b", "007", "yes", "null", "1e3"]
+run:
+  user: nagios
+  nice: -5
+  directory: /var/lib/app
+  environment: {LANG: C, EMPTY: "", NUMBER: "7"}
+  pass_environment: [PATH]
+  stdin: "line\n\ttab"
+  limits: {memory: 256MiB, cpu: 10s, open_files: 64, processes: 32, file_size: 3MB, output: 10KiB}
+output: json
+pointer: /queue/~1a
+metric: depth
+unit: "%"
+warning: "> 5"
+critical: "10:20"
+---
+kind: Check
+name: variants
+every: 1m
+variants:
+- {when: 'facts.package_manager == "apt"', command: "apt-get -s dist-upgrade | grep -c '^Inst'"}
+- builtin: log
+  with: {path: [/var/log/a, /var/log/b], most: 5, ratio: 0.5, deep: true, text: "true", number: "12"}
+---
+kind: Check
+name: text
+every: 5s
+command: "printf 'a: b\\n- c'"
+output: text
+pattern: 'version (\S+)'
+---
+kind: Check
+name: cron
+cron: "*/5 8-18 * * mon-fri"
+timezone: Europe/Berlin
+builtin: cpu
+---
+kind: Rule
+name: r
+description: "null"
+check: all
+hosts: labels.role == "web"
+when: value > 95.0
+for: 5m
+keep_firing_for: 10m
+severity: critical
+notify: [ops]
+---
+kind: Receiver
+name: ops
+webhook: {url: "https://example.com/hook?a=b#c", timeout: 5s}
+"#;
+
+#[test]
+fn every_kind_reads_back() {
+    let documents = read(DOCUMENTS);
+    assert_eq!(documents.len(), 6);
+    for document in &documents {
+        assert_eq!(again(document), *document);
+    }
+    let all = documents.iter().map(|document| documents::write(document).unwrap()).collect::<Vec<_>>();
+    assert_eq!(read(&all.join("---\n")), documents);
+}
+
+proptest! {
+    #[test]
+    fn any_text_reads_back(description in "\\PC{0,40}", command in "[ -~\\n\\t\u{e4}\u{1f600}]{1,60}", unit in "[ -~]{0,8}", word in "\\PC{0,12}") {
+        let Document::Check(mut check) = read("kind: Check\nname: a\nevery: 1m\ncommand: x\n").remove(0) else { panic!() };
+        prop_assume!(!command.trim().is_empty());
+        check.description = description;
+        check.work.command = Some(command);
+        check.unit = Some(unit);
+        check.run.stdin = Some(word.clone());
+        check.run.environment.insert("A".into(), word);
+        let document = Document::Check(check);
+        prop_assert_eq!(again(&document), document);
+    }
+}
