@@ -7,6 +7,7 @@ mod drain;
 mod figure;
 mod ingest;
 mod machine;
+mod predict;
 
 use std::{io::Write, process::ExitCode};
 
@@ -19,7 +20,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain", "predict"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -55,6 +56,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wanted("agent_drain") {
         figures.extend(runtime.block_on(drain::run(args.quick)).context("agent_drain")?);
+    }
+    if wanted("predict") {
+        figures.extend(predict::run().context("predict")?);
     }
     let mut out = std::io::stdout().lock();
     if args.json {

@@ -61,7 +61,8 @@ const RULES: &[Rule] = &[
 
 /// Where decisions are made, without a clock and without I/O.
 fn is_pure(path: &str) -> bool {
-    path.contains("/src/core/") || path.starts_with("protocol/src/") || path.starts_with("documents/src/")
+    path.contains("/src/core/")
+        || ["protocol/src/", "documents/src/", "predict/src/"].iter().any(|pure| path.starts_with(pure))
 }
 
 pub fn check() -> Result<()> {
