@@ -92,8 +92,12 @@ fn find(builtin: &'static Builtin, with: Options, given: &ArgMatches) -> anyhow:
     let prober = state.map_or_else(Prober::default, Prober::remembering_in);
     let ran = runtime.block_on(async {
         let mut ran = prober.run(&check, &CancellationToken::new()).await;
-        if let Some(keep) = ran.as_mut().and_then(|ran| ran.keep.take()) {
-            keep.keep().await;
+        if let Some(ran) = &mut ran
+            && let Some(keep) = ran.keep.take()
+            && let Err(error) = keep.keep().await
+        {
+            // Each run would be the first one, and fine for ever.
+            ran.finding = Finding::unknown(format!("{} UNKNOWN - {error}", builtin.title()));
         }
         ran
     });

@@ -343,8 +343,10 @@ impl Run {
             ..result(self.agent, self.revision, &self.check, at_ms, started.elapsed(), ran)
         };
         let result = self.results.add(self.clock.now(), result).await;
-        if let Some(keep) = keep {
-            keep.keep().await;
+        if let Some(keep) = keep
+            && let Err(error) = keep.keep().await
+        {
+            tracing::warn!("{error}");
         }
         if let Some(live) = self.live {
             live.ended(result).await;

@@ -375,6 +375,7 @@ mod tests {
         let results = Results::open(&path, limits, 1, metrics.clone()).unwrap();
         results.add(1, result("on disk")).await;
         std::fs::remove_dir_all(&path).unwrap();
+        std::fs::write(&path, "in the way").unwrap();
         let count = OVERFLOW + 10;
         for n in 0..count {
             results.add(1, result(&n.to_string())).await;
@@ -392,7 +393,7 @@ mod tests {
         let kept = results.take_unnumbered(OVERFLOW).await;
         assert!((100..150).contains(&kept.len()), "bounded by bytes too: {}", kept.len());
 
-        std::fs::create_dir(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
         results.add(1, result("again")).await;
         assert_eq!(results.take_unnumbered(1).await, []);
         let again = results.read(1, 9).await.unwrap().pop().unwrap();

@@ -20,7 +20,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fs::{self, File},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -249,11 +249,34 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]; it stays to be synced.
     pub fn sync(&mut self) -> Result<(), SpoolError> {
+        self.put_back().map_err(self.io("make the folder again"))?;
         if self.unsynced {
             self.active.sync_data().map_err(self.io("sync"))?;
             sync_folder(&self.folder).map_err(self.io("sync"))?;
             self.unsynced = false;
         }
+        Ok(())
+    }
+
+    /// A folder that was removed under a running agent is made again: else all that is appended would go to a file
+    /// without a name, and end with the agent, uncounted. The active segment is still here to be written once more.
+    fn put_back(&mut self) -> io::Result<()> {
+        if self.active.metadata()?.nlink() > 0 {
+            return Ok(());
+        }
+        let active = self.segments.back().ok_or_else(no_segment)?;
+        let mut bytes = vec![0; usize::try_from(active.bytes).map_err(io::Error::other)?];
+        self.active.read_exact_at(&mut bytes, 0)?;
+        fs::create_dir_all(&self.folder)?;
+        write_json(&self.folder, EPOCH_FILE, &self.numbering)?;
+        write_private(&segment::path(&self.folder, active.first), &bytes)?;
+        self.active = segment::open(&self.folder, active.first)?;
+        self.unsynced = true;
+        self.stored_saved = self.numbering.base;
+        tracing::warn!(folder = %self.folder.display(), "the folder of the spool was removed, and is made again");
+        let gone = |segment: &Segment| !segment::path(&self.folder, segment.first).exists();
+        let gone = self.segments.iter().take_while(|segment| gone(segment)).count();
+        (0..gone).for_each(|_| self.drop_oldest());
         Ok(())
     }
 
@@ -418,7 +441,9 @@ impl Spool {
     fn drop_oldest(&mut self) {
         let Some(segment) = self.segments.pop_front() else { return };
         self.dropped += segment.end.saturating_sub(segment.first.max(self.stored + 1));
-        if let Err(error) = fs::remove_file(segment::path(&self.folder, segment.first)) {
+        if let Err(error) = fs::remove_file(segment::path(&self.folder, segment.first))
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(%error, "a segment of the spool could not be removed");
         }
     }

@@ -140,6 +140,9 @@ fn options_are_flags() {
             .1
             .starts_with("LOG OK - the first run")
     );
+    // A folder that cannot be one makes each run the first, which must not look fine.
+    let (code, said) = out(&["log", "--path", &log, "--pattern", "x", "--state", &log]);
+    assert!(code == Some(3) && said.starts_with("LOG UNKNOWN - the position of log-"), "{said}");
 }
 
 #[test]

@@ -227,13 +227,13 @@ async fn g10_results_flow_while_the_disk_takes_nothing() {
     let agent = Agent::start(&server.url(), state.path(), &["--spool-max-bytes", "3000"]).await;
     ingest.wait("numbered results", |results| results.len() > 2).await;
     let spool = state.path().join("spool");
-    std::fs::remove_dir_all(&spool).unwrap();
+    std::fs::rename(&spool, state.path().join("away")).unwrap();
     ingest
         .wait("results without a number", |results| {
             results.iter().filter(|result| result.seq == 0 && result.id.is_some()).count() > 3
         })
         .await;
-    std::fs::create_dir(&spool).unwrap();
+    std::fs::rename(state.path().join("away"), &spool).unwrap();
     let last = ingest.results().await.iter().map(|result| result.seq).max().unwrap();
     ingest.wait("numbered results again", |results| results.iter().any(|result| result.seq > last + 2)).await;
     assert!(agent.metric("spool_errors_total") > 0);

@@ -14,6 +14,9 @@ use crate::{
     output,
 };
 
+/// The most of a value that the summary shows, in characters: a text may be as long as the output.
+const VALUE: usize = 100;
+
 /// # Errors
 /// [`super::http::ClientError`], and [`NotOk`] when the check did not run or is not ok.
 pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<()> {
@@ -56,7 +59,10 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<()> {
 fn summary(result: &CheckResult) -> String {
     let value = result.value.as_ref().map(|value| {
         let unit = result.unit.as_deref().unwrap_or_default();
-        format!(", value {value}{}{unit}", if unit.is_empty() { "" } else { " " })
+        let value = value.to_string();
+        let shown: String = value.chars().take(VALUE).collect();
+        let cut = if shown.len() < value.len() { "…" } else { "" };
+        format!(", value {shown}{cut}{}{unit}", if unit.is_empty() { "" } else { " " })
     });
     let ended = match (result.exit_code, result.signal) {
         (_, Some(signal)) => format!(", ended by signal {signal}"),
@@ -131,5 +137,8 @@ mod tests {
         assert_eq!(summary(&result), "web-01 disk: warning after 1s 500ms, value 83.5 %, exit code 1");
         (result.value, result.exit_code, result.signal) = (None, None, Some(9));
         assert_eq!(summary(&result), "web-01 disk: warning after 1s 500ms, ended by signal 9");
+        result.value = serde_json::from_value("ä".repeat(60_000).into()).unwrap();
+        let shown = format!(", value {}… %, ended", "ä".repeat(VALUE));
+        assert!(summary(&result).contains(&shown), "{}", summary(&result));
     }
 }

@@ -41,11 +41,10 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// A failure is logged; until the agent ends, it goes on from memory.
-    pub async fn keep(self) {
-        if let Err(error) = self.builtins.remember(&self.check, self.text).await {
-            tracing::warn!("{error}");
-        }
+    /// # Errors
+    /// When it is kept until the agent ends and no longer, and why.
+    pub async fn keep(self) -> Result<(), String> {
+        self.builtins.remember(&self.check, self.text).await
     }
 }
 

@@ -38,6 +38,29 @@ fn g1_numbers_go_on_after_a_restart_even_when_nothing_is_left() {
 }
 
 #[test]
+fn g1_a_folder_that_was_removed_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state").join("spool");
+    let mut spool = open(&path, WIDE);
+    let epoch = spool.epoch();
+    spool.append(1_000, 0, b"a").unwrap();
+    assert_eq!(seqs(&mut spool), [1]);
+    fs::remove_dir_all(folder.path().join("state")).unwrap();
+    assert_eq!(spool.append(1_000, 0, b"b").unwrap(), 2);
+    assert_eq!(seqs(&mut spool), [1, 2]);
+    drop(spool);
+    let mut spool = open(&path, Limits { max_bytes: 1 << 20, ..WIDE });
+    assert_eq!((spool.epoch(), seqs(&mut spool)), (epoch, vec![1, 2]));
+
+    // Full segments are lost with it, and counted.
+    for _ in 3..=5 {
+        spool.append(1_000, 0, &[b'x'; 100_000]).unwrap();
+    }
+    fs::remove_dir_all(&path).unwrap();
+    assert_eq!((seqs(&mut spool), spool.take_dropped(), spool.oldest().unwrap()), (vec![5], 4, 5));
+}
+
+#[test]
 fn g1_a_watermark_removes_and_one_from_the_future_is_a_rollback() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = open(folder.path(), WIDE);

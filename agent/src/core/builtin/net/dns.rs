@@ -83,6 +83,9 @@ impl Plan {
             return Err(wrong("type", format!("{kind:?} is none of {all}")));
         };
         let name = options.text("name").unwrap_or_default();
+        if name.is_empty() {
+            return Err(wrong("name", "it is empty; the root of all names is written ."));
+        }
         let name = match (kind, name.parse()) {
             (Kind::Ptr, Ok(address)) => reversed(address),
             _ => name.trim_end_matches('.').to_owned(),
@@ -453,6 +456,7 @@ pub(super) mod tests {
     fn options_are_held_against_what_can_be_asked() {
         for (with, said) in [
             (json!({"name": "a..b"}), "not a domain name"),
+            (json!({"name": ""}), "it is empty"),
             (json!({"name": "münchen.example"}), "xn--"),
             (json!({"name": "a", "type": "ANY"}), "none of A, AAAA"),
             (json!({"name": "a", "server": "ns.example"}), "not an IP address"),
