@@ -191,7 +191,6 @@ fn sample(n: u64) -> anyhow::Result<CheckResult> {
         revision: 42,
         origin: Origin::Agent,
         replayed: false,
-        skipped: 0,
         id: None,
     })
 }
