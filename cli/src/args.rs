@@ -205,7 +205,7 @@ pub(crate) struct ApplyArgs {
 
 /// Show what applying documents would change: which documents, and what each host gains, loses, or runs differently
 ///
-/// Changes nothing. Exit code 0: nothing to change; 2: something is.
+/// Changes nothing. Exit code 0: nothing to change; 2: something is; 1: it failed, or documents have errors.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanArgs {
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! `dogwatch`: the whole pipeline as one command (`up`), and the commands that ask a running one over HTTP.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use,
-//! and for `plan` changes that are pending.
+//! and for `plan` changes that are pending, where documents with errors are 1.
 //!
 //! Start reading at `args.rs` (what there is), then `up/mod.rs` or `client/mod.rs`.
 

@@ -9,10 +9,14 @@ use crate::{
     yaml::{Entry, Node, Place, Value},
 };
 
+/// Longest line, in bytes, in which numbers are looked up as they are written.
+const LINE: usize = 4_096;
+
 /// Problems of one file.
 pub(crate) struct Problems<'a> {
     pub(crate) path: &'a str,
     pub(crate) text: &'a str,
+    pub(crate) lines: &'a [&'a str],
     pub(crate) found: &'a mut Vec<Problem>,
 }
 
@@ -20,6 +24,17 @@ impl Problems<'_> {
     pub(crate) fn add(&mut self, place: Place, message: impl Into<String>) {
         let Place { line, column } = place;
         self.found.push(Problem { path: self.path.to_owned(), line, column, message: message.into() });
+    }
+
+    /// The number at `place`, as it stands in the file: `1.10` is no `1.1` where a text is wanted. `None` behind a tag,
+    /// and for an alias; nor in a line too long to count through for each of its numbers.
+    fn written(&self, place: Place) -> Option<&str> {
+        let index = |n: u64| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
+        let line = self.lines.get(index(place.line)).filter(|line| line.len() <= LINE)?;
+        let (start, _) = line.char_indices().nth(index(place.column))?;
+        let rest = line.get(start..)?;
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '-' | '.' | '_'));
+        rest.get(..end.unwrap_or(rest.len())).filter(|written| !written.is_empty())
     }
 
     /// A problem inside a text that begins at `place`. A text that stands in the file as it is gets the exact place.
@@ -177,7 +192,11 @@ impl Fields {
 
 pub(crate) fn text(key: &str, node: Node, problems: &mut Problems<'_>) -> Option<(Place, String)> {
     match node.value {
-        Value::Text(text) | Value::Number(text) => Some((node.place, text)),
+        Value::Text(text) => Some((node.place, text)),
+        Value::Number(read) => {
+            let written = problems.written(node.place);
+            Some((node.place, written.map_or(read, ToOwned::to_owned)))
+        }
         Value::Bool(value) => Some((node.place, value.to_string())),
         other => {
             problems.add(node.place, format!("{key:?} is a text, not {}", other.describe()));

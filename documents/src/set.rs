@@ -47,7 +47,8 @@ pub fn read(
             found.push(Problem { path, line: 1, column: 1, message });
             continue;
         }
-        let mut problems = Problems { path: &file.path, text: &file.text, found: &mut found };
+        let lines: Vec<_> = file.text.lines().collect();
+        let mut problems = Problems { path: &file.path, text: &file.text, lines: &lines, found: &mut found };
         match yaml::documents(&file.text) {
             Ok(nodes) => {
                 for node in nodes {

@@ -19,6 +19,16 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_number_where_a_text_is_wanted_stays_as_it_is_written() {
+    let text = "kind: Check\nname: 0755\ndescription: 1e5 # so many\nevery: 1m\nexec: [run, 1.10, 0x1F, -1_0, +1,007]\nrun: {environment: {VERSION: 3.0, \"MASK\": 022}}\n";
+    let read = documents::read(&[file("a.yaml", text)], |_, _| true).unwrap();
+    let read = serde_json::to_value(&read[0]).unwrap();
+    assert_eq!((&read["name"], &read["description"]), (&json!("0755"), &json!("1e5")));
+    assert_eq!(read["exec"], json!(["run", "1.10", "0x1F", "-1_0", "+1", "007"]));
+    assert_eq!(read["run"]["environment"], json!({"VERSION": "3.0", "MASK": "022"}));
+}
+
+#[test]
 fn the_documents_of_the_design_are_read() {
     let text = r#"
 # a comment

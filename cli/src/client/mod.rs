@@ -11,7 +11,10 @@ mod show;
 
 use std::io::{self, Write as _};
 
-use crate::args::{AuditCommand, ClientCommand, KeyCommand};
+use crate::{
+    Usage,
+    args::{AuditCommand, ClientCommand, KeyCommand},
+};
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +34,11 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Key(KeyCommand::List(common)) => keys::list(&common).await,
             ClientCommand::Key(KeyCommand::Revoke { id, common }) => keys::revoke(&id, &common).await,
             ClientCommand::Plan(args) => {
+                // Exit code 2 says that changes are pending, so whatever is wrong must not end with it.
                 return change::plan(&args)
                     .await
-                    .map(|pending| if pending { Done::Pending } else { Done::All });
+                    .map(|pending| if pending { Done::Pending } else { Done::All })
+                    .map_err(|error| if error.is::<Usage>() { anyhow::anyhow!("{error}") } else { error });
             }
             ClientCommand::Apply(args) => change::apply(&args).await,
             ClientCommand::Rollback(args) => change::rollback(&args).await,

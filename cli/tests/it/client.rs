@@ -256,4 +256,10 @@ async fn apply_shows_asks_and_tells_every_problem() {
     assert_eq!(lines[0], "bad.yaml:3:7: unknown key \"bad\"");
     assert_eq!(lines[1], "bad.yaml:9:1: \"every\" is missing");
     assert_eq!(lines[2], "dogwatch: 2 problems in the documents: nothing was applied");
+
+    // For `plan` 2 says that changes are pending: what is wrong must not look like that.
+    for path in ["bad.yaml", "none.yaml"] {
+        let failed = bridge.run(&["plan", path]).await;
+        assert_eq!(failed.status.code(), Some(1), "{path}: {}", stderr(&failed));
+    }
 }
