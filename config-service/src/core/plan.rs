@@ -33,6 +33,11 @@ pub(crate) fn apply(request: &ApplyRequest, documents: &Documents) -> Result<Pla
         };
         ErrorReply { problems, ..ErrorReply::invalid(message).at("files") }
     })?;
+    if request.prune && given.is_empty() {
+        let message =
+            "there is no document in these files, and to prune would delete every one that there is";
+        return Err(ErrorReply::invalid(message).at("files"));
+    }
     let mut told = Told::default();
     for document in &given {
         told.put(documents.get(&key(document)), document);

@@ -80,6 +80,11 @@ async fn what_prune_deletes_is_nothing_to_refer_to() {
     assert!(error.problems[0].message.contains("there is no Check \"a\""), "{error:?}");
     send(&client, &given(rule)).await.unwrap();
     assert_eq!(documents(&client).await.documents.len(), 2);
+    let nothing = send(&client, &ApplyRequest { prune: true, ..given("# nothing\n") }).await.unwrap_err();
+    assert!(
+        nothing.code == ErrorCode::Invalid && nothing.message.contains("would delete every"),
+        "{nothing:?}"
+    );
     replica.stop().await;
 }
 

@@ -26,7 +26,10 @@ use protocol::{
 use serde::de::DeserializeOwned;
 
 use super::{caller::Caller, routes::App};
-use crate::{error::Problem, outbound::ANSWER};
+use crate::{
+    error::Problem,
+    outbound::{ANSWER, CHANGE},
+};
 
 type Answer<T> = Result<Json<T>, Problem>;
 
@@ -43,7 +46,7 @@ pub(crate) async fn apply(
 ) -> Answer<Applied> {
     caller.at_least(Role::Editor)?;
     let request = ApplyRequest { actor: caller.actor(), ..json(body)? };
-    Ok(Json(app.ask.ask(subject::ADMIN_APPLY, &request, ANSWER).await?))
+    Ok(Json(app.ask.ask(subject::ADMIN_APPLY, &request, CHANGE).await?))
 }
 
 pub(crate) async fn rollback(
@@ -53,7 +56,7 @@ pub(crate) async fn rollback(
 ) -> Answer<Applied> {
     caller.at_least(Role::Editor)?;
     let request = RollbackRequest { actor: caller.actor(), ..json(body)? };
-    Ok(Json(app.ask.ask(subject::ADMIN_ROLLBACK, &request, ANSWER).await?))
+    Ok(Json(app.ask.ask(subject::ADMIN_ROLLBACK, &request, CHANGE).await?))
 }
 
 pub(crate) async fn history(
@@ -62,7 +65,7 @@ pub(crate) async fn history(
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Answer<HistoryPage> {
     caller.at_least(Role::Viewer)?;
-    Ok(Json(app.ask.ask(subject::ADMIN_HISTORY, &query?.0, ANSWER).await?))
+    Ok(Json(app.ask.ask(subject::ADMIN_HISTORY, &query?.0, CHANGE).await?))
 }
 
 pub(crate) async fn diff(
@@ -71,7 +74,7 @@ pub(crate) async fn diff(
     query: Result<Query<DiffQuery>, QueryRejection>,
 ) -> Answer<Difference> {
     caller.at_least(Role::Viewer)?;
-    Ok(Json(app.ask.ask(subject::ADMIN_DIFF, &query?.0, ANSWER).await?))
+    Ok(Json(app.ask.ask(subject::ADMIN_DIFF, &query?.0, CHANGE).await?))
 }
 
 pub(crate) async fn explain(

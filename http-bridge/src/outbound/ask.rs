@@ -9,6 +9,8 @@ use service_kit::request;
 
 /// How long a service may take for what an HTTP request asks of it. With the key's verification it makes 5 seconds.
 pub(crate) const ANSWER: Duration = Duration::from_secs(4);
+/// How long a change of documents may take: thousands of them are checked, and looked at on every host.
+pub(crate) const CHANGE: Duration = Duration::from_secs(25);
 
 #[derive(Clone)]
 pub(crate) struct Ask(pub(crate) Client);

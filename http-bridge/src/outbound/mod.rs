@@ -1,5 +1,5 @@
-//! What leaves: requests to the other services, and messages on streams. Nothing here waits for more than 5 seconds in
-//! all, and nothing waits for a broker that is known to be away.
+//! What leaves: requests to the other services, and messages on streams. Nothing but a change of documents
+//! waits for more than 5 seconds in all, and nothing waits for a broker that is known to be away.
 
 mod ask;
 mod configs;
@@ -7,7 +7,7 @@ mod keys;
 mod runs;
 mod streams;
 
-pub(crate) use ask::{ANSWER, Ask};
+pub(crate) use ask::{ANSWER, Ask, CHANGE};
 pub(crate) use configs::Configs;
 pub(crate) use keys::Keys;
 pub(crate) use runs::{Events, Next};
