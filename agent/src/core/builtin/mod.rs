@@ -6,6 +6,7 @@
 mod clock;
 mod containers;
 mod dbus;
+mod declare;
 mod disks;
 mod examples;
 mod files;

@@ -2,45 +2,12 @@
 //! manual) is made from here.
 
 use super::{
-    About, Builtin, Defaults, Kind, Opt, Read, Side, clock, containers, disks, files, gpu, kernel, log, net,
-    processes, sensors, services, updates, uptime,
+    Builtin, Defaults, Kind, Read, Side, clock, containers,
+    declare::{above, above_critical, above_warning, default, judged, option, required, shown},
+    disks, files, gpu, kernel, log, net, processes, sensors, services, updates, uptime,
 };
 
 const NONE: Defaults = Defaults { warning: None, critical: None, per_processor: false, side: Side::Above };
-
-const fn above(warning: f64, critical: f64) -> Defaults {
-    Defaults { warning: Some(warning), critical: Some(critical), per_processor: false, side: Side::Above }
-}
-
-const fn above_warning(warning: f64) -> Defaults {
-    Defaults { warning: Some(warning), critical: None, per_processor: false, side: Side::Above }
-}
-
-const fn above_critical(critical: f64) -> Defaults {
-    Defaults { warning: None, critical: Some(critical), per_processor: false, side: Side::Above }
-}
-
-/// A metric that the thresholds of the check judge.
-const fn judged(name: &'static str, unit: &'static str, about: &'static str) -> About {
-    About { name, unit, about, judged: true }
-}
-
-const fn shown(name: &'static str, unit: &'static str, about: &'static str) -> About {
-    About { name, unit, about, judged: false }
-}
-
-/// An option that may be left out.
-const fn option(name: &'static str, kind: Kind, about: &'static str) -> Opt {
-    Opt { name, kind, default: None, required: false, about }
-}
-
-const fn required(name: &'static str, kind: Kind, about: &'static str) -> Opt {
-    Opt { name, kind, default: None, required: true, about }
-}
-
-const fn default(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Opt {
-    Opt { name, kind, default: Some(default), required: false, about }
-}
 
 pub static ALL: [Builtin; 26] = [
     Builtin {

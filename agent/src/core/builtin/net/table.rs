@@ -1,42 +1,21 @@
 //! What is said about the checks of other hosts.
 
-use crate::core::builtin::{About, Builtin, Defaults, Kind, Net, Opt, Read, Side};
+use crate::core::builtin::{
+    Builtin, Kind, Net, Opt, Read,
+    declare::{above, below, default, judged, option, required, shown},
+};
 
-const fn judged(name: &'static str, unit: &'static str, about: &'static str) -> About {
-    About { name, unit, about, judged: true }
-}
-
-const fn shown(name: &'static str, unit: &'static str, about: &'static str) -> About {
-    About { name, unit, about, judged: false }
-}
-
-const fn required(name: &'static str, kind: Kind, about: &'static str) -> Opt {
-    Opt { name, kind, default: None, required: true, about }
-}
-
-const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Opt {
-    Opt { name, kind, default: None, required: false, about }
-}
-
-const fn usual(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Opt {
-    Opt { name, kind, default: Some(default), required: false, about }
-}
-
-const fn limits(warning: f64, critical: f64, side: Side) -> Defaults {
-    Defaults { warning: Some(warning), critical: Some(critical), per_processor: false, side }
-}
-
-const FAMILY: Opt = usual("family", Kind::Text, "any", "addresses to use: any, 4 or 6");
-const VERIFY: Opt = usual(
+const FAMILY: Opt = default("family", Kind::Text, "any", "addresses to use: any, 4 or 6");
+const VERIFY: Opt = default(
     "verify",
     Kind::Flag,
     "true",
     "a certificate that is expired, of another name or of an unknown authority is critical",
 );
 const CA_FILE: Opt =
-    optional("ca_file", Kind::Text, "PEM file of the authorities to trust instead of the system's");
+    option("ca_file", Kind::Text, "PEM file of the authorities to trust instead of the system's");
 const SERVER_NAME: Opt =
-    optional("server_name", Kind::Text, "name that the certificate must be for, if not the host");
+    option("server_name", Kind::Text, "name that the certificate must be for, if not the host");
 
 pub(in crate::core::builtin) const HTTP: Builtin = Builtin {
     name: "http",
@@ -46,26 +25,26 @@ pub(in crate::core::builtin) const HTTP: Builtin = Builtin {
            another server gets neither the credentials nor the headers and content of the check.",
     options: &[
         required("url", Kind::Text, "http:// or https://, without credentials"),
-        usual("method", Kind::Text, "GET", "of the request, in capitals"),
-        usual("status", Kind::Texts, "200-399", "statuses that are fine, and ranges of them"),
-        optional("match", Kind::Text, "regular expression that must be found in the content"),
-        optional("no_match", Kind::Text, "regular expression that must not be found in the content"),
-        optional("headers", Kind::Texts, "further headers, each as \"Name: value\""),
-        optional("body", Kind::Text, "content to send"),
-        usual(
+        default("method", Kind::Text, "GET", "of the request, in capitals"),
+        default("status", Kind::Texts, "200-399", "statuses that are fine, and ranges of them"),
+        option("match", Kind::Text, "regular expression that must be found in the content"),
+        option("no_match", Kind::Text, "regular expression that must not be found in the content"),
+        option("headers", Kind::Texts, "further headers, each as \"Name: value\""),
+        option("body", Kind::Text, "content to send"),
+        default(
             "redirects",
             Kind::Number,
             "5",
             "most redirects to follow, up to 20; with 0 they are judged like pages",
         ),
-        optional(
+        option(
             "auth_file",
             Kind::Text,
             "file NAME.auth with user:password on its first line, for basic authentication",
         ),
         VERIFY,
         CA_FILE,
-        usual(
+        default(
             "certificate_days",
             Kind::Number,
             "7",
@@ -84,7 +63,7 @@ pub(in crate::core::builtin) const HTTP: Builtin = Builtin {
         shown("redirects", "", "that were followed"),
         shown("certificate_days", "d", "until the certificate expires"),
     ],
-    defaults: limits(3000.0, 10_000.0, Side::Above),
+    defaults: above(3000.0, 10_000.0),
     read: Read::Net(Net::Http),
 };
 
@@ -96,9 +75,9 @@ pub(in crate::core::builtin) const TCP: Builtin = Builtin {
     options: &[
         required("host", Kind::Text, "name or address"),
         required("port", Kind::Number, "from 1 to 65535"),
-        optional("send", Kind::Text, "what to send first"),
-        optional("expect", Kind::Text, "regular expression that must be found in the answer"),
-        usual("tls", Kind::Flag, "false", "speak TLS"),
+        option("send", Kind::Text, "what to send first"),
+        option("expect", Kind::Text, "regular expression that must be found in the answer"),
+        default("tls", Kind::Flag, "false", "speak TLS"),
         SERVER_NAME,
         VERIFY,
         CA_FILE,
@@ -109,7 +88,7 @@ pub(in crate::core::builtin) const TCP: Builtin = Builtin {
         shown("tls", "ms", "handshake"),
         shown("response", "ms", "from what was sent to the expected text"),
     ],
-    defaults: limits(1000.0, 5000.0, Side::Above),
+    defaults: above(1000.0, 5000.0),
     read: Read::Net(Net::Tcp),
 };
 
@@ -121,13 +100,13 @@ pub(in crate::core::builtin) const DNS: Builtin = Builtin {
            over UDP, up to three times, and over TCP where the answer is too long.",
     options: &[
         required("name", Kind::Text, "for PTR an address will do"),
-        usual("type", Kind::Text, "A", "A, AAAA, CNAME, MX, NS, PTR, SOA or TXT"),
-        optional(
+        default("type", Kind::Text, "A", "A, AAAA, CNAME, MX, NS, PTR, SOA or TXT"),
+        option(
             "server",
             Kind::Text,
             "address, with or without a port; the first of /etc/resolv.conf when left out",
         ),
-        optional(
+        option(
             "expect",
             Kind::Texts,
             "records that must be there: each a whole one or a word of one; of TXT any part",
@@ -138,7 +117,7 @@ pub(in crate::core::builtin) const DNS: Builtin = Builtin {
         shown("answers", "", "records of the type"),
         shown("ttl", "s", "the shortest time that one of them may be kept"),
     ],
-    defaults: limits(1000.0, 5000.0, Side::Above),
+    defaults: above(1000.0, 5000.0),
     read: Read::Net(Net::Dns),
 };
 
@@ -149,9 +128,9 @@ pub(in crate::core::builtin) const TLS: Builtin = Builtin {
            an hour. A certificate that stands in ca_file itself is trusted too. Revocation is not looked up.",
     options: &[
         required("host", Kind::Text, "name or address"),
-        optional("port", Kind::Number, "443, or that of starttls, when left out"),
+        option("port", Kind::Number, "443, or that of starttls, when left out"),
         SERVER_NAME,
-        optional("starttls", Kind::Text, "begin with smtp, imap or pop3"),
+        option("starttls", Kind::Text, "begin with smtp, imap or pop3"),
         VERIFY,
         CA_FILE,
         FAMILY,
@@ -161,7 +140,7 @@ pub(in crate::core::builtin) const TLS: Builtin = Builtin {
         shown("trusted", "", "1 when it is valid, for this name, and from an authority that is trusted"),
         shown("handshake", "ms", "of TLS"),
     ],
-    defaults: limits(21.0, 7.0, Side::Below),
+    defaults: below(21.0, 7.0),
     read: Read::Net(Net::Tls),
 };
 
@@ -172,11 +151,11 @@ pub(in crate::core::builtin) const PING: Builtin = Builtin {
            without either it is unknown.",
     options: &[
         required("host", Kind::Text, "name or address"),
-        usual("count", Kind::Number, "5", "packets, up to 100"),
-        usual("interval", Kind::Duration, "200ms", "between packets"),
-        usual("wait", Kind::Duration, "2s", "for the answer to the last one"),
-        optional("rtt_warning", Kind::Number, "a higher average, in ms, is a warning"),
-        optional("rtt_critical", Kind::Number, "a higher average, in ms, is critical"),
+        default("count", Kind::Number, "5", "packets, up to 100"),
+        default("interval", Kind::Duration, "200ms", "between packets"),
+        default("wait", Kind::Duration, "2s", "for the answer to the last one"),
+        option("rtt_warning", Kind::Number, "a higher average, in ms, is a warning"),
+        option("rtt_critical", Kind::Number, "a higher average, in ms, is critical"),
         FAMILY,
     ],
     metrics: &[
@@ -185,6 +164,6 @@ pub(in crate::core::builtin) const PING: Builtin = Builtin {
         shown("rtt_min", "ms", "the fastest"),
         shown("rtt_max", "ms", "the slowest"),
     ],
-    defaults: limits(20.0, 60.0, Side::Above),
+    defaults: above(20.0, 60.0),
     read: Read::Net(Net::Ping),
 };
