@@ -93,6 +93,24 @@ async fn a_fork_bomb_is_bounded_and_gone() {
     none_is_left(&mark).await;
 }
 
+/// As in a container that was entered from outside: the kernel shows the number 0 for our session and our group.
+#[test]
+fn a_session_led_from_outside_a_container_is_no_trouble() {
+    let contained = |program: &str, args: &[&str]| {
+        let namespaces = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+        std::process::Command::new("unshare").args(namespaces).arg(program).args(args).output()
+    };
+    if !contained("true", &[]).is_ok_and(|ended| ended.status.success()) {
+        println!("NOT TESTED: a container entered from outside, since unshare(1) may not make one here");
+        return;
+    }
+    let tests = std::env::current_exe().unwrap();
+    let name = "commands::a_timeout_kills_the_whole_group";
+    let ended = contained(tests.to_str().unwrap(), &["--exact", name]).unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}{ended:?}");
+}
+
 #[tokio::test]
 async fn without_cgroups_a_limit_of_processes_on_root_is_refused() {
     if !is_root() {

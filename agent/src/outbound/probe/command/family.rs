@@ -38,10 +38,12 @@ static FAMILY: LazyLock<Mutex<Family>> = LazyLock::new(|| {
         tracing::warn!(%error, "cannot adopt what checks leave behind: what leaves its process group may stay");
     }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    // Not by getsid() and getpgrp(): in a container these may be led from outside, and rustix has no process 0.
+    let own = Stat::of(raw(process::getpid()));
     Mutex::new(Family {
         name: format!("{}.{since}", process::getpid()),
-        session: process::getsid(None).ok().map(raw),
-        group: raw(process::getpgrp()),
+        session: own.as_ref().map(|own| own.session),
+        group: own.map_or(0, |own| own.group),
         ..Family::default()
     })
 });
