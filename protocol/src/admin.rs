@@ -32,6 +32,9 @@ pub struct ApplyRequest {
     /// Say as well what it means for each host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub effects: bool,
+    /// The only hosts that it may concern: filled in by the bridge from the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
 }
 
 impl ApplyRequest {
@@ -46,6 +49,7 @@ impl ApplyRequest {
             prune: false,
             base: None,
             effects: false,
+            scope: None,
         }
     }
 }
@@ -193,10 +197,35 @@ pub struct Revision {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Touched {
-    Put { kind: Kind, name: String },
-    Deleted { kind: Kind, name: String },
-    KeyCreated { id: String },
-    KeyRevoked { id: String },
+    Put {
+        kind: Kind,
+        name: String,
+    },
+    Deleted {
+        kind: Kind,
+        name: String,
+    },
+    KeyCreated {
+        id: String,
+    },
+    KeyRevoked {
+        id: String,
+    },
+    TokenCreated {
+        id: String,
+    },
+    TokenRevoked {
+        id: String,
+    },
+    AgentEnrolled {
+        agent: AgentId,
+    },
+    AgentRevoked {
+        agent: AgentId,
+    },
+    /// Of a newer version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Request on `dogwatch.v1.admin.diff`: how documents differ between two revisions; the reply is a [`Difference`].
@@ -232,6 +261,9 @@ pub struct RollbackRequest {
     pub base: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub effects: bool,
+    /// As in [`ApplyRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -294,6 +326,9 @@ pub struct HostQuery {
     /// Only hosts behind this one: `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<AgentId>,
+    /// Only hosts for which this expression holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -399,6 +434,12 @@ pub struct KeyCreate {
     /// Facts of a host that has no agent to detect them.
     #[serde(default, skip_serializing_if = "Facts::is_empty")]
     pub facts: Facts,
+    /// How long it is good for, at least a minute; for ever when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
+    /// Expression over facts and labels: the only hosts that a key of role editor may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<String>,
     #[serde(default)]
     pub actor: String,
 }
@@ -430,6 +471,12 @@ pub struct KeyInfo {
     pub last_used_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_ms: Option<u64>,
+    /// From then on it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// As in [`KeyCreate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<String>,
 }
 
 /// Request on `dogwatch.v1.admin.key.list`.

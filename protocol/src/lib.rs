@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod alert;
+pub mod audit;
 pub mod codec;
 pub mod config;
 pub mod cron;
@@ -27,6 +28,7 @@ pub mod reply;
 pub mod result;
 pub mod run;
 pub mod scalar;
+pub mod sign_in;
 pub mod size;
 pub mod stored;
 pub mod stream;

@@ -115,6 +115,7 @@ impl Follower {
                 next = Instant::now()
                     + match asked {
                         Ok(()) => {
+                            store::identity::confirm(&state.follower.folder);
                             state.backoff.reset();
                             state.last_failure.clear();
                             poll

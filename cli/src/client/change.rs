@@ -76,6 +76,7 @@ pub(crate) async fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
         dry_run: true,
         base: None,
         effects: true,
+        scope: None,
     };
     let planned = send(&client, "rollback", &request).await?;
     if pending(&planned).is_empty() {

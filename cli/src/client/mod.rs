@@ -1,5 +1,6 @@
 //! The commands that ask a running dogwatch over HTTP.
 
+mod access;
 mod change;
 mod explain;
 mod files;
@@ -13,7 +14,7 @@ use std::io::{self, Write as _};
 
 use crate::{
     Usage,
-    args::{AuditCommand, ClientCommand, KeyCommand},
+    args::{AuditArgs, AuditCommand, ClientCommand, HostCommand, KeyCommand, TokenCommand},
 };
 
 /// How a command ended that did not fail.
@@ -51,7 +52,18 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Run(args) => run::run(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
-            ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
+            ClientCommand::Token(TokenCommand::Create(args)) => access::create_token(args).await,
+            ClientCommand::Token(TokenCommand::List(common)) => access::list_tokens(&common).await,
+            ClientCommand::Token(TokenCommand::Revoke { id, common }) => {
+                access::revoke_token(&id, &common).await
+            }
+            ClientCommand::Host(HostCommand::Revoke { agent, common }) => {
+                access::revoke_host(&agent, &common).await
+            }
+            ClientCommand::Audit(AuditArgs { command: Some(AuditCommand::Loss(common)), .. }) => {
+                show::loss(&common).await
+            }
+            ClientCommand::Audit(args) => access::audit(&args).await,
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,
         }

@@ -18,8 +18,8 @@ const BYTES: usize = limits::MESSAGE / 2;
 
 /// Documents as they would be, and the checks that differ.
 pub(crate) struct Prospect {
-    resolver: Resolver,
-    checks: BTreeSet<CheckName>,
+    pub(super) resolver: Resolver,
+    pub(super) checks: BTreeSet<CheckName>,
     effects: Effects,
     bytes: usize,
 }
@@ -42,7 +42,7 @@ impl Prospect {
                         checks.extend(CheckName::new(name));
                     }
                 }
-                LogChange::KeyCreated { .. } | LogChange::KeyRevoked { .. } => {}
+                _ => {}
             }
         }
         Self { resolver, checks, effects: Effects::default(), bytes: 0 }

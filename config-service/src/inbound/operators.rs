@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use documents::{HostExpression, HostView};
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
@@ -13,14 +14,14 @@ use protocol::{
         Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList,
         KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
     },
-    log::LogChange,
+    log::{KeyRecord, LogChange},
     subject,
 };
 use service_kit::{Context, now_ms, respond};
 
 use crate::{
     changes::{Changes, Snapshot},
-    core::{effects::Prospect, keys, model::Model, plan},
+    core::{effects::Prospect, keys, model::Model, plan, scope::Scope},
     history::History,
     inventory::Pending,
     random,
@@ -40,6 +41,7 @@ struct How {
     dry_run: bool,
     base: Option<u64>,
     effects: bool,
+    scope: Option<String>,
 }
 
 #[derive(Clone)]
@@ -111,14 +113,15 @@ impl Operators {
             dry_run: request.dry_run,
             base: request.base,
             effects: request.effects,
+            scope: request.scope.clone(),
         };
         self.change(how, move |snapshot| plan::apply(&request, &snapshot.documents)).await
     }
 
     async fn rollback(self, request: RollbackRequest) -> Result<Applied, ErrorReply> {
-        let RollbackRequest { revision, actor, message, dry_run, base, effects } = request;
+        let RollbackRequest { revision, actor, message, dry_run, base, effects, scope } = request;
         let message = if message.is_empty() { format!("back to revision {revision}") } else { message };
-        let how = How { actor, message, dry_run, base, effects };
+        let how = How { actor, message, dry_run, base, effects, scope };
         let (actor, message) = (how.actor.clone(), how.message.clone());
         self.change(how, move |snapshot| {
             let target = snapshot.history.documents_at("revision", revision)?;
@@ -132,12 +135,14 @@ impl Operators {
         how: How,
         plan: impl Fn(&Snapshot) -> Result<plan::Planned, ErrorReply> + Send + Sync + 'static,
     ) -> Result<Applied, ErrorReply> {
-        let How { actor, message, dry_run, base, effects } = how;
+        let How { actor, message, dry_run, base, effects, scope } = how;
+        let this = self.clone();
         let (revision, (told, prospect)) = self
             .changes
             .make(actor, message, move |snapshot| {
                 base.map_or(Ok(()), |base| snapshot.history.unchanged_since(base))?;
                 let (changes, told) = plan(snapshot)?;
+                scope.as_ref().map_or(Ok(()), |scope| this.within(scope, &changes))?;
                 let prospect = (effects && dry_run).then(|| changes.clone());
                 Ok((if dry_run { Vec::new() } else { changes }, (told, prospect)))
             })
@@ -147,6 +152,16 @@ impl Operators {
             None => None,
         };
         Ok(Applied { revision, changes: told, effects })
+    }
+
+    /// Whether a change concerns no other hosts than those of `scope`.
+    fn within(&self, scope: &str, changes: &[LogChange]) -> Result<(), ErrorReply> {
+        let mut scope = Scope::new(scope, changes)?;
+        let model = || self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let prospect = Prospect::new(&model(), changes);
+        let agents = model().agents();
+        agents.chunks(HOSTS_AT_ONCE).for_each(|agents| scope.look_at(&prospect, &model(), agents));
+        scope.verdict(&prospect)
     }
 
     fn effects(&self, changes: &[LogChange]) -> Effects {
@@ -200,7 +215,14 @@ impl Operators {
     }
 
     fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {
-        let list = self.known()?.hosts(query);
+        let mut list = self.known()?.hosts(query);
+        if let Some(within) = &query.within {
+            let within = HostExpression::compile(within)
+                .map_err(|error| ErrorReply::invalid(format!("within: {error}")).at("within"))?;
+            list.hosts.retain(|host| {
+                within.matches(&HostView::new(&host.agent, &host.facts, &host.labels)).unwrap_or(false)
+            });
+        }
         match &query.agent {
             Some(agent) if list.hosts.is_empty() => {
                 let message = format!("there is no host {agent}: `dogwatch hosts` shows all");
@@ -247,10 +269,12 @@ impl Operators {
 
     fn verify_key(&self, request: &KeyVerify) -> Result<KeyInfo, ErrorReply> {
         let model = self.known()?;
-        let key = model.key_by_hash(&request.hash).filter(|key| key.revoked_ms.is_none());
-        let key =
-            key.ok_or_else(|| ErrorReply::new(ErrorCode::Unauthorized, "the key is unknown or revoked"))?;
-        let minute = now_ms() / MINUTE_MS * MINUTE_MS;
+        let now = now_ms();
+        let good = |key: &&KeyRecord| key.revoked_ms.is_none() && key.expires_ms.is_none_or(|end| now < end);
+        let key = model.key_by_hash(&request.hash).filter(good);
+        let unknown = "the key is unknown, revoked or expired";
+        let key = key.ok_or_else(|| ErrorReply::new(ErrorCode::Unauthorized, unknown))?;
+        let minute = now / MINUTE_MS * MINUTE_MS;
         if self.used().insert(key.id.clone(), minute) != Some(minute) {
             self.pending.key(key.id.clone());
         }

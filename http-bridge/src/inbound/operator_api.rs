@@ -31,9 +31,9 @@ use crate::{
     outbound::{ANSWER, CHANGE},
 };
 
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
-fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+pub(super) fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     serde_json::from_slice(&body?).map_err(|error| {
         ErrorReply::invalid(format!("the body is not the JSON that is expected here: {error}")).into()
     })
@@ -44,8 +44,8 @@ pub(crate) async fn apply(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Applied> {
-    caller.at_least(Role::Editor)?;
-    let request = ApplyRequest { actor: caller.actor(), ..json(body)? };
+    let scope = caller.editor()?;
+    let request = ApplyRequest { actor: caller.actor(), scope, ..json(body)? };
     Ok(Json(app.ask.ask(subject::ADMIN_APPLY, &request, CHANGE).await?))
 }
 
@@ -54,8 +54,8 @@ pub(crate) async fn rollback(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Applied> {
-    caller.at_least(Role::Editor)?;
-    let request = RollbackRequest { actor: caller.actor(), ..json(body)? };
+    let scope = caller.editor()?;
+    let request = RollbackRequest { actor: caller.actor(), scope, ..json(body)? };
     Ok(Json(app.ask.ask(subject::ADMIN_ROLLBACK, &request, CHANGE).await?))
 }
 
