@@ -199,10 +199,14 @@ fn g2_a_disk_that_is_full_loses_nothing_that_was_committed() {
     };
     assert!(error.contains("cannot write the results in"), "{error}");
     assert!(committed > 10);
-    // No room: still refused, however often it is tried.
-    for _ in 0..3 {
-        let again = store.recover().map(drop).and_then(|()| write(committed + 1));
-        assert!(again.is_err());
+    // Opening again may free a little; what is then committed counts like the rest. Soon it is refused for good.
+    let mut refused = 0;
+    while refused < 3 {
+        match store.recover().map(drop).and_then(|()| write(committed + 1)) {
+            Ok(()) => committed += 1,
+            Err(_) => refused += 1,
+        }
+        assert!(committed < 10_000, "the disk never got full");
     }
     std::fs::remove_file(&filler).unwrap();
     store.recover().unwrap();
