@@ -5,6 +5,9 @@ use crate::{AgentId, CheckName, ReceiverName, RuleName};
 macro_rules! subjects {
     ($($(#[$doc:meta])* $name:ident = $subject:literal;)*) => {
         $($(#[$doc])* pub const $name: &str = concat!("dogwatch.v1.", $subject);)*
+
+        /// All of the above: no agent may use one of them as it stands here.
+        pub const ALL: &[&str] = &[$($name),*];
     };
 }
 

@@ -121,6 +121,11 @@ pub(crate) fn info(key: &KeyRecord, last_used_ms: u64) -> KeyInfo {
     }
 }
 
+/// Whether a key may be used now.
+pub(crate) fn is_good(key: &KeyRecord, now: u64) -> bool {
+    key.revoked_ms.is_none() && key.expires_ms.is_none_or(|end| now < end)
+}
+
 /// The key to revoke. The last admin key stays: without it nobody could make another.
 ///
 /// # Errors
@@ -185,6 +190,22 @@ mod tests {
         assert_eq!((error.code, error.field.as_deref()), (ErrorCode::Invalid, Some("labels")));
         long.labels.insert("role".to_owned(), "x".repeat(HOST_BYTES / 2));
         assert!(create(&long, "k", 0).is_ok());
+    }
+
+    #[test]
+    fn a_key_ends_with_its_time_and_only_an_editor_is_limited_to_hosts() {
+        let with = |role, expires_in_ms, hosts: Option<&str>| {
+            let hosts = hosts.map(str::to_owned);
+            create(&KeyCreate { expires_in_ms, hosts, ..request(role, None) }, "k", 1_000)
+        };
+        let key = with(Role::Admin, Some(60_000), None).unwrap();
+        assert!(is_good(&key, 60_999) && !is_good(&key, 61_000));
+        assert!(!is_good(&KeyRecord { revoked_ms: Some(1), ..key }, 2_000));
+        assert!(is_good(&with(Role::Editor, None, Some("labels.team == 'db'")).unwrap(), u64::MAX));
+        let field = |made: Result<KeyRecord, ErrorReply>| made.unwrap_err().field.unwrap();
+        assert_eq!(field(with(Role::Admin, Some(59_999), None)), "expires_in_ms");
+        assert_eq!(field(with(Role::Viewer, None, Some("true"))), "hosts");
+        assert_eq!(field(with(Role::Editor, None, Some("labels.team ="))), "hosts");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use protocol::{
         Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList,
         KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
     },
-    log::{KeyRecord, LogChange},
+    log::LogChange,
     subject,
 };
 use service_kit::{Context, now_ms, respond};
@@ -270,8 +270,7 @@ impl Operators {
     fn verify_key(&self, request: &KeyVerify) -> Result<KeyInfo, ErrorReply> {
         let model = self.known()?;
         let now = now_ms();
-        let good = |key: &&KeyRecord| key.revoked_ms.is_none() && key.expires_ms.is_none_or(|end| now < end);
-        let key = model.key_by_hash(&request.hash).filter(good);
+        let key = model.key_by_hash(&request.hash).filter(|key| keys::is_good(key, now));
         let unknown = "the key is unknown, revoked or expired";
         let key = key.ok_or_else(|| ErrorReply::new(ErrorCode::Unauthorized, unknown))?;
         let minute = now / MINUTE_MS * MINUTE_MS;

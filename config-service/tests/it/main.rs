@@ -10,3 +10,5 @@ mod full_disk;
 mod healing;
 mod keys;
 mod operators;
+mod scope;
+mod sign_in;
