@@ -159,9 +159,9 @@ impl Callout {
         match decided.map_err(forbidden)? {
             Decision::Known(agent) => Ok(agent),
             Decision::Enrol { agent, token } => {
+                let agent = self.enrol(claim, agent, token, question.from.clone()).await?;
                 metrics.enrolled.inc();
-                let from = question.from.clone();
-                self.enrol(claim, agent, token, from).await
+                Ok(agent)
             }
         }
     }
