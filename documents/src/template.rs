@@ -5,7 +5,7 @@
 use protocol::Vars;
 use serde_json::Value;
 
-const OPEN: &str = "${vars";
+const OPEN: &str = "${vars.";
 
 /// Whether `name` can be a variable's: a shell can hold it too.
 pub(crate) fn is_name(name: &str) -> bool {
@@ -27,13 +27,13 @@ enum Part<'a> {
 }
 
 /// # Errors
-/// What is wrong with the first `${vars` that is no variable.
+/// What is wrong with the first `${vars.` that is no variable.
 fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find(OPEN) {
         let (before, found) = rest.split_at(start);
-        let inner = found.strip_prefix(OPEN).and_then(|rest| rest.strip_prefix('.'));
+        let inner = found.strip_prefix(OPEN);
         let Some((name, after)) = inner.and_then(|inner| inner.split_once('}')).filter(|(n, _)| is_name(n))
         else {
             let shown: String = found.chars().take(40).collect();
@@ -52,7 +52,7 @@ fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
 /// The variables in a text, in order.
 ///
 /// # Errors
-/// What is wrong with the first `${vars` that is no variable.
+/// What is wrong with the first `${vars.` that is no variable.
 pub(crate) fn names(text: &str) -> Result<Vec<&str>, String> {
     let names = parts(text)?.into_iter().filter_map(|part| match part {
         Part::Variable(name) => Some(name),
@@ -209,12 +209,11 @@ mod tests {
     #[test]
     fn variables_are_found_and_filled() {
         assert_eq!(
-            fill("a ${vars.n}${vars.b} $n ${x} ${vars_n}", &vars()).unwrap(),
-            "a 5true $n ${x} ${vars_n}"
+            fill("a ${vars.n}${vars.b} $n ${x} ${vars_n} ${vars} ${vars[0]}", &vars()).unwrap(),
+            "a 5true $n ${x} ${vars_n} ${vars} ${vars[0]}"
         );
         assert_eq!(names("${vars.n}-${vars.none}").unwrap(), ["n", "none"]);
-        for bad in ["${vars", "${vars.", "${vars.}", "${vars.1}", "${vars.a b}", "${vars.a:-1}", "${vars[0]}"]
-        {
+        for bad in ["${vars.", "${vars.}", "${vars.1}", "${vars.a b}", "${vars.a:-1}"] {
             assert!(names(bad).unwrap_err().contains("is no variable"), "{bad}");
         }
         assert_eq!(fill("${vars.none}", &vars()).unwrap_err(), "the host has no variable \"none\"");
