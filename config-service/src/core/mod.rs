@@ -4,7 +4,7 @@ pub(crate) mod callout;
 pub(crate) mod difference;
 pub(crate) mod effects;
 pub(crate) mod keys;
+pub(crate) mod limit;
 pub(crate) mod model;
 pub(crate) mod plan;
-pub(crate) mod scope;
 pub(crate) mod sign_in;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use documents::{HostExpression, HostView};
+use documents::HostExpression;
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
@@ -21,7 +21,7 @@ use service_kit::{Context, now_ms, respond};
 
 use crate::{
     changes::{Changes, Snapshot},
-    core::{effects::Prospect, keys, model::Model, plan, scope::Scope},
+    core::{effects::Prospect, keys, limit::HostLimit, model::Model, plan},
     history::History,
     inventory::Pending,
     random,
@@ -41,7 +41,7 @@ struct How {
     dry_run: bool,
     base: Option<u64>,
     effects: bool,
-    scope: Option<String>,
+    within: Option<String>,
 }
 
 #[derive(Clone)]
@@ -113,15 +113,15 @@ impl Operators {
             dry_run: request.dry_run,
             base: request.base,
             effects: request.effects,
-            scope: request.scope.clone(),
+            within: request.within.clone(),
         };
         self.change(how, move |snapshot| plan::apply(&request, &snapshot.documents)).await
     }
 
     async fn rollback(self, request: RollbackRequest) -> Result<Applied, ErrorReply> {
-        let RollbackRequest { revision, actor, message, dry_run, base, effects, scope } = request;
+        let RollbackRequest { revision, actor, message, dry_run, base, effects, within } = request;
         let message = if message.is_empty() { format!("back to revision {revision}") } else { message };
-        let how = How { actor, message, dry_run, base, effects, scope };
+        let how = How { actor, message, dry_run, base, effects, within };
         let (actor, message) = (how.actor.clone(), how.message.clone());
         self.change(how, move |snapshot| {
             let target = snapshot.history.documents_at("revision", revision)?;
@@ -135,14 +135,14 @@ impl Operators {
         how: How,
         plan: impl Fn(&Snapshot) -> Result<plan::Planned, ErrorReply> + Send + Sync + 'static,
     ) -> Result<Applied, ErrorReply> {
-        let How { actor, message, dry_run, base, effects, scope } = how;
+        let How { actor, message, dry_run, base, effects, within } = how;
         let this = self.clone();
         let (revision, (told, prospect)) = self
             .changes
             .make(actor, message, move |snapshot| {
                 base.map_or(Ok(()), |base| snapshot.history.unchanged_since(base))?;
                 let (changes, told) = plan(snapshot)?;
-                scope.as_ref().map_or(Ok(()), |scope| this.within(scope, &changes))?;
+                within.as_ref().map_or(Ok(()), |hosts| this.concerns_only(hosts, &changes))?;
                 let prospect = (effects && dry_run).then(|| changes.clone());
                 Ok((if dry_run { Vec::new() } else { changes }, (told, prospect)))
             })
@@ -154,14 +154,14 @@ impl Operators {
         Ok(Applied { revision, changes: told, effects })
     }
 
-    /// Whether a change concerns no other hosts than those of `scope`.
-    fn within(&self, scope: &str, changes: &[LogChange]) -> Result<(), ErrorReply> {
-        let mut scope = Scope::new(scope, changes)?;
+    /// Whether a change concerns no other hosts than these.
+    fn concerns_only(&self, hosts: &str, changes: &[LogChange]) -> Result<(), ErrorReply> {
+        let mut limit = HostLimit::new(hosts, changes)?;
         let model = || self.model.read().unwrap_or_else(PoisonError::into_inner);
         let prospect = Prospect::new(&model(), changes);
         let agents = model().agents();
-        agents.chunks(HOSTS_AT_ONCE).for_each(|agents| scope.look_at(&prospect, &model(), agents));
-        scope.verdict(&prospect)
+        agents.chunks(HOSTS_AT_ONCE).for_each(|agents| limit.look_at(&prospect, &model(), agents));
+        limit.verdict(&prospect)
     }
 
     fn effects(&self, changes: &[LogChange]) -> Effects {
@@ -215,13 +215,12 @@ impl Operators {
     }
 
     fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {
-        let mut list = self.known()?.hosts(query);
+        let model = self.known()?;
+        let mut list = model.hosts(query);
         if let Some(within) = &query.within {
             let within = HostExpression::compile(within)
                 .map_err(|error| ErrorReply::invalid(format!("within: {error}")).at("within"))?;
-            list.hosts.retain(|host| {
-                within.matches(&HostView::new(&host.agent, &host.facts, &host.labels)).unwrap_or(false)
-            });
+            list.hosts.retain(|host| model.matches(&host.agent, &within));
         }
         match &query.agent {
             Some(agent) if list.hosts.is_empty() => {

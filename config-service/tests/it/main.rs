@@ -9,6 +9,7 @@ mod changes;
 mod full_disk;
 mod healing;
 mod keys;
+mod limited;
 mod operators;
-mod scope;
+
 mod sign_in;

@@ -44,8 +44,8 @@ pub(crate) async fn apply(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Applied> {
-    let scope = caller.editor()?;
-    let request = ApplyRequest { actor: caller.actor(), scope, ..json(body)? };
+    let within = caller.editor()?;
+    let request = ApplyRequest { actor: caller.actor(), within, ..json(body)? };
     Ok(Json(app.ask.ask(subject::ADMIN_APPLY, &request, CHANGE).await?))
 }
 
@@ -54,8 +54,8 @@ pub(crate) async fn rollback(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Applied> {
-    let scope = caller.editor()?;
-    let request = RollbackRequest { actor: caller.actor(), scope, ..json(body)? };
+    let within = caller.editor()?;
+    let request = RollbackRequest { actor: caller.actor(), within, ..json(body)? };
     Ok(Json(app.ask.ask(subject::ADMIN_ROLLBACK, &request, CHANGE).await?))
 }
 

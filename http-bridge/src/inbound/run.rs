@@ -43,10 +43,10 @@ pub(crate) async fn run(
     path: Result<Path<(AgentId, CheckName)>, PathRejection>,
     query: Result<Query<RunQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let scope = caller.editor()?;
+    let within = caller.editor()?;
     let Path((agent, check)) = path?;
-    if scope.is_some() {
-        app.ask.within(&agent, scope).await?;
+    if within.is_some() {
+        app.ask.within(&agent, within).await?;
     }
     let wait_ms = query?.0.wait_ms.map(|wait| wait.min(LONGEST_WAIT_MS));
     let request = RunRequest { v: VERSION, check, wait_ms, by: caller.actor() };

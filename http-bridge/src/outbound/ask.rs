@@ -36,8 +36,8 @@ impl Ask {
     ///
     /// # Errors
     /// `forbidden` when it is not, or there is none.
-    pub(crate) async fn within(&self, agent: &AgentId, scope: Option<String>) -> Result<(), ErrorReply> {
-        let query = HostQuery { agent: Some(agent.clone()), within: scope, ..HostQuery::default() };
+    pub(crate) async fn within(&self, agent: &AgentId, hosts: Option<String>) -> Result<(), ErrorReply> {
+        let query = HostQuery { agent: Some(agent.clone()), within: hosts, ..HostQuery::default() };
         match self.ask::<_, HostList>(subject::ADMIN_HOSTS, &query, ANSWER).await {
             Ok(_) => Ok(()),
             Err(error) if error.code == ErrorCode::NotFound => {

@@ -89,7 +89,7 @@ async fn an_editor_that_is_limited_passes_its_limit_on_and_may_do_no_more() {
         info.hosts = Some("labels.team == \"db\"".to_owned());
     }
     respond(&bridge.behind, subject::ADMIN_APPLY, Limits::default(), |_, request: ApplyRequest| async move {
-        let message = request.scope.unwrap_or_default();
+        let message = request.within.unwrap_or_default();
         Err::<Applied, _>(ErrorReply::new(ErrorCode::Forbidden, message))
     })
     .await
@@ -101,7 +101,7 @@ async fn an_editor_that_is_limited_passes_its_limit_on_and_may_do_no_more() {
     .await
     .unwrap();
     // What the caller says of its limit does not count.
-    let body = r#"{"files":[],"scope":"true"}"#;
+    let body = r#"{"files":[],"within":"true"}"#;
     let refused = problem(bridge.post("/api/v1/apply", Role::Editor, body).await, 403).await;
     assert_eq!(refused["detail"], "labels.team == \"db\"");
     let refused = problem(bridge.post("/api/v1/apply", Role::Admin, body).await, 403).await;

@@ -14,7 +14,7 @@ const DB: &str = "labels.team == \"db\"";
 
 async fn scoped(client: &async_nats::Client, text: &str) -> Result<Applied, ErrorReply> {
     let file = SourceFile { path: "a.yaml".to_owned(), text: text.to_owned() };
-    let request = ApplyRequest { scope: Some(DB.to_owned()), ..ApplyRequest::of(vec![file]) };
+    let request = ApplyRequest { within: Some(DB.to_owned()), ..ApplyRequest::of(vec![file]) };
     ask(client, subject::ADMIN_APPLY, &request).await
 }
 
@@ -59,9 +59,9 @@ async fn a_limited_editor_changes_its_own_hosts_and_no_others() {
         assert!(error.message.contains(expected), "{}", error.message);
     }
     // Back before the others' check: that concerns them.
-    let (actor, message, scope) = (String::new(), String::new(), Some(DB.to_owned()));
+    let (actor, message, within) = (String::new(), String::new(), Some(DB.to_owned()));
     let rollback =
-        RollbackRequest { revision: 0, actor, message, dry_run: false, base: None, effects: false, scope };
+        RollbackRequest { revision: 0, actor, message, dry_run: false, base: None, effects: false, within };
     let error = ask::<_, Applied>(&client, subject::ADMIN_ROLLBACK, &rollback).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Forbidden, "{}", error.message);
     let rollback = RollbackRequest { revision: 1, ..rollback };

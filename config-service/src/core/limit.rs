@@ -3,7 +3,7 @@
 //! It may change checks, as far as nothing changes on other hosts, now or when another host joins. All other documents
 //! concern everybody (rules, receivers, groups, variables) and are not its to change.
 
-use documents::{HostExpression, HostView};
+use documents::HostExpression;
 use protocol::{
     AgentId, ErrorCode, ErrorReply, Facts, Labels,
     document::{Document, Kind},
@@ -16,14 +16,14 @@ use super::{effects::Prospect, model::Model};
 const NAMED: usize = 5;
 
 /// The hosts of an editor, and those beyond them that a change was found to concern.
-pub(crate) struct Scope {
+pub(crate) struct HostLimit {
     text: String,
     expression: HostExpression,
     foreign: Vec<AgentId>,
     more: u64,
 }
 
-impl Scope {
+impl HostLimit {
     /// # Errors
     /// `forbidden` when the expression cannot be evaluated any more, or a document is not a check.
     pub(crate) fn new(text: &str, changes: &[LogChange]) -> Result<Self, ErrorReply> {
@@ -52,13 +52,13 @@ impl Scope {
     /// Look at what some hosts would run.
     pub(crate) fn look_at(&mut self, prospect: &Prospect, model: &Model, agents: &[AgentId]) {
         for agent in agents {
-            let Some((facts, labels, outcomes)) = model.view(agent) else { continue };
-            let host = HostView::new(agent, &facts, &labels);
             // A host of which it cannot be said is not one of the editor's.
-            if self.expression.matches(&host).unwrap_or(false) {
+            if model.matches(agent, &self.expression) {
                 continue;
             }
-            let differs = |name| outcomes.get(name) != prospect.resolver.outcome(name, &host).as_ref();
+            let Some((facts, labels, scope, outcomes)) = model.view(agent) else { continue };
+            let after = |name| prospect.resolver.outcome(name, scope, (agent, &facts, &labels));
+            let differs = |name| outcomes.get(name) != after(name).as_ref();
             if prospect.checks.iter().any(differs) {
                 if self.foreign.len() < NAMED {
                     self.foreign.push(agent.clone());
@@ -85,8 +85,10 @@ impl Scope {
         let (facts, labels) = (Facts::new(), Labels::new());
         let anybody = AgentId::new("some-host-that-joins-later").ok();
         let joins = anybody.as_ref().and_then(|agent| {
-            let host = HostView::new(agent, &facts, &labels);
-            prospect.checks.iter().find(|name| prospect.resolver.outcome(name, &host).is_some())
+            let scope = prospect.resolver.scope(agent, &facts, &labels);
+            let selects =
+                |name: &&_| prospect.resolver.outcome(name, &scope, (agent, &facts, &labels)).is_some();
+            prospect.checks.iter().find(selects)
         });
         match joins {
             Some(check) => Err(forbidden(format!(
