@@ -134,27 +134,24 @@ impl Question {
         who: Result<&AgentId, &str>,
         now_ms: u64,
     ) -> Result<String, nkeys::error::Error> {
-        let now = now_ms / 1_000;
-        let head = |audience: &str| {
-            json!({
-                "jti": self.connection, "iat": now, "iss": issuer.public_key(), "sub": self.connection,
-                "aud": audience,
-            })
-        };
-        let mut answer = head(&self.server);
-        answer["nats"] = match who {
+        let (now, issued_by) = (now_ms / 1_000, issuer.public_key());
+        let outcome = match who {
             Ok(agent) => {
-                let mut user = head(ACCOUNT);
-                user["name"] = json!(agent);
                 // Whoever is revoked while nobody can cut the connection is out within a day. Spread by the
                 // connection's key, so that agents that came together do not all come back together.
                 let spread: u64 = self.connection.bytes().map(u64::from).sum::<u64>().wrapping_mul(7_919);
-                user["exp"] = json!(now + DAY_S / 2 + spread % (DAY_S / 2));
-                user["nats"] = permissions(agent);
+                let user = json!({
+                    "jti": self.connection, "iat": now, "iss": issued_by, "sub": self.connection, "aud": ACCOUNT,
+                    "name": agent, "exp": now + DAY_S / 2 + spread % (DAY_S / 2), "nats": permissions(agent),
+                });
                 json!({"type": "authorization_response", "version": 2, "jwt": signed(issuer, &user)?})
             }
             Err(reason) => json!({"type": "authorization_response", "version": 2, "error": reason}),
         };
+        let answer = json!({
+            "jti": self.connection, "iat": now, "iss": issued_by, "sub": self.connection, "aud": self.server,
+            "nats": outcome,
+        });
         signed(issuer, &answer)
     }
 }
