@@ -87,6 +87,8 @@ pub struct Spool {
     /// The active segment may end in a part of a record that could not be removed.
     broken: bool,
     unsynced: bool,
+    /// The active segment is new in the folder.
+    unsynced_name: bool,
     cursors: [Option<Cursor>; 2],
     dropped: u64,
     /// Indexes of results that are here and will never be sent.
@@ -172,6 +174,7 @@ impl Spool {
             stored: numbering.map_or(0, |numbering| numbering.base.saturating_add(watermark)),
             broken: false,
             unsynced: true,
+            unsynced_name: true,
             cursors: [None; 2],
             dropped: 0,
             given_up: BTreeSet::new(),
@@ -252,7 +255,10 @@ impl Spool {
         self.put_back().map_err(self.io("make the folder again"))?;
         if self.unsynced {
             self.active.sync_data().map_err(self.io("sync"))?;
-            sync_folder(&self.folder).map_err(self.io("sync"))?;
+            if self.unsynced_name {
+                sync_folder(&self.folder).map_err(self.io("sync"))?;
+                self.unsynced_name = false;
+            }
             self.unsynced = false;
         }
         Ok(())
@@ -271,7 +277,7 @@ impl Spool {
         write_json(&self.folder, EPOCH_FILE, &self.numbering)?;
         write_private(&segment::path(&self.folder, active.first), &bytes)?;
         self.active = segment::open(&self.folder, active.first)?;
-        self.unsynced = true;
+        (self.unsynced, self.unsynced_name) = (true, true);
         self.stored_saved = self.numbering.base;
         tracing::warn!(folder = %self.folder.display(), "the folder of the spool was removed, and is made again");
         let gone = |segment: &Segment| !segment::path(&self.folder, segment.first).exists();
@@ -434,7 +440,7 @@ impl Spool {
         self.active = segment::open(&self.folder, self.next).map_err(self.io("begin a segment"))?;
         self.segments.push_back(Segment { first: self.next, end: self.next, bytes: 0, newest_ms: now_ms });
         self.broken = false;
-        self.unsynced = true;
+        (self.unsynced, self.unsynced_name) = (true, true);
         Ok(())
     }
 
