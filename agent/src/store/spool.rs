@@ -328,18 +328,33 @@ impl Spool {
         }
         self.stored = self.stored.max(index);
         self.given_up.retain(|given_up| *given_up > index);
-        let tidy = |active: &Segment| active.end <= self.stored + 1 && active.bytes > TIDY_BYTES;
-        if self.segments.back().is_some_and(tidy)
+        if self.is_untidy(self.stored)
             && let Err(error) = self.roll(now_ms)
         {
             tracing::debug!(error = service_kit::report(&error), "the spool could not be made smaller yet");
         }
-        while self.segments.len() > 1
-            && self.segments.front().is_some_and(|first| first.end <= self.stored + 1)
-        {
+        while self.is_front_done(self.stored) {
             self.drop_oldest();
         }
         Ok(())
+    }
+
+    /// Whether [`Self::stored`] would touch the disk.
+    #[must_use]
+    pub fn would_let_go(&self, seq: u64) -> bool {
+        let index = self.numbering.base.saturating_add(seq);
+        self.is_untidy(index) || self.is_front_done(index)
+    }
+
+    /// Whether the active segment is worth replacing when everything up to `index` is stored.
+    fn is_untidy(&self, index: u64) -> bool {
+        let tidy = |active: &Segment| active.end <= index.saturating_add(1) && active.bytes > TIDY_BYTES;
+        self.segments.back().is_some_and(tidy)
+    }
+
+    fn is_front_done(&self, index: u64) -> bool {
+        let done = |first: &Segment| first.end <= index.saturating_add(1);
+        self.segments.len() > 1 && self.segments.front().is_some_and(done)
     }
 
     /// Whether [`Self::expire`] has something to drop.

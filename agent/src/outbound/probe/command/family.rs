@@ -10,7 +10,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs,
+    fs::{self, File},
+    io::Read,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -29,6 +30,8 @@ const NOBODYS: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 /// How soon a child of somebody else is looked at again.
 const ANOTHER_LOOK: Duration = Duration::from_secs(10);
+/// Most bytes of the kernel's list of children that are looked at in one sweep.
+const CHILDREN: u64 = 1024 * 1024;
 /// Between scans of all of `/proc`, where the kernel does not list children (no `CONFIG_PROC_CHILDREN`).
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 
@@ -306,7 +309,9 @@ impl Family {
     fn listed(&mut self, now: Instant) -> Option<Vec<i32>> {
         let own = raw(process::getpid());
         // Orphans go to the first thread of their new parent.
-        if let Ok(text) = fs::read_to_string(format!("/proc/{own}/task/{own}/children")) {
+        let mut text = String::with_capacity(4 * 1024);
+        let read = File::open(format!("/proc/{own}/task/{own}/children"));
+        if read.and_then(|list| list.take(CHILDREN).read_to_string(&mut text)).is_ok() {
             return Some(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect());
         }
         if self.scanned.is_some_and(|scanned| now.duration_since(scanned) < SCAN_EVERY) {
