@@ -32,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const ANOTHER_LOOK: Duration = Duration::from_secs(10);
 /// Most bytes of the kernel's list of children that are looked at in one sweep.
 const CHILDREN: u64 = 1024 * 1024;
+/// How often to look for what a former life left behind, while there is some.
+const FORMER_SWEEPS: usize = 50;
 /// Between scans of all of `/proc`, where the kernel does not list children (no `CONFIG_PROC_CHILDREN`).
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 
@@ -100,6 +102,50 @@ enum Kind {
     /// Ended; it may be a child of somebody else in this process.
     Dead,
     Foreign,
+}
+
+/// What tells the runs of this process from those of any other, now or before: to be kept for [`end_former`].
+pub fn life() -> String {
+    family().name.clone()
+}
+
+/// End what the runs of a `former` life left behind, which nobody could end when it was killed. Blocks while it reads
+/// all of `/proc`. Returns how many processes were found.
+pub fn end_former(former: &str) -> usize {
+    let is_name = !former.is_empty() && former.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    // Another agent in the same process may have run under it.
+    if !is_name || former == life() {
+        return 0;
+    }
+    let mut found = BTreeSet::new();
+    for _ in 0..FORMER_SWEEPS {
+        let marked = |stat: &Stat| stat.state != 'Z' && run_of(stat.pid, former).is_some();
+        let left: Vec<Stat> = processes().into_iter().filter(marked).collect();
+        if left.is_empty() {
+            break;
+        }
+        for stat in left {
+            // With its group, if it leads one: a run's first process does, and not all in it may show the mark.
+            if stat.group == stat.pid {
+                kill(stat.pid, stat.group);
+            } else {
+                stat.signal(Signal::KILL);
+            }
+            found.insert(stat.pid);
+        }
+        // They may have started others before they were killed.
+        thread::sleep(LOOK);
+    }
+    found.len()
+}
+
+/// The run whose mark a process shows, if it is one of the life `name`.
+fn run_of(pid: i32, name: &str) -> Option<u64> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mark = environment.split(|byte| *byte == 0).find_map(|variable| {
+        variable.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"=")?.strip_prefix(name.as_bytes())
+    })?;
+    std::str::from_utf8(mark).ok()?.strip_prefix('-')?.parse().ok()
 }
 
 /// One run and its processes, numbered. On drop nobody waits for its child any longer, which is collected when it ends.
@@ -284,7 +330,7 @@ impl Family {
             };
         }
         // One that becomes another program just now shows no environment for a moment.
-        match (self.run_of(stat.pid), known) {
+        match (run_of(stat.pid, &self.name), known) {
             (Some(run), _) => Kind::Of(run),
             (None, Some(known @ (Kind::Of(_) | Kind::Until(_)))) => known,
             (None, _) if of_a_run => Kind::Until(self.last_run),
@@ -294,15 +340,6 @@ impl Family {
 
     fn is_stranger(&self, stat: &Stat) -> bool {
         stat.parent == raw(process::getpid()) && !self.children.contains_key(&stat.pid)
-    }
-
-    /// What the process itself says.
-    fn run_of(&self, pid: i32) -> Option<u64> {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let mark = environment.split(|byte| *byte == 0).find_map(|variable| {
-            variable.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"=")?.strip_prefix(self.name.as_bytes())
-        })?;
-        std::str::from_utf8(mark).ok()?.strip_prefix('-')?.parse().ok()
     }
 
     /// Our children, as far as they can be orphans; `None` when it is too soon to look.
