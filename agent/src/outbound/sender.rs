@@ -90,7 +90,7 @@ struct State {
     unnumbered_in_flight: bool,
     /// When it was last looked what is due, and the watermark kept.
     tended: Instant,
-    saved: Instant,
+    saved: Option<Instant>,
     /// Each failure is logged once until something succeeds.
     failing: bool,
 }
@@ -116,7 +116,7 @@ impl Sender {
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)),
             unnumbered_in_flight: false,
             tended: Instant::now(),
-            saved: Instant::now(),
+            saved: None,
             failing: false,
             sender: self,
         };
@@ -481,17 +481,18 @@ impl State {
     async fn tend(&mut self) {
         self.tended = Instant::now();
         self.sender.results.expire(self.now()).await;
-        if self.saved.elapsed() >= SAVE_EVERY {
-            self.saved = self.tended;
-            self.save().await;
+        if self.saved.is_none_or(|saved| saved.elapsed() >= SAVE_EVERY) && self.save().await {
+            self.saved = Some(self.tended);
         }
     }
 
-    async fn save(&mut self) {
+    /// `false` when it did not move since, or could not be kept.
+    async fn save(&mut self) -> bool {
         let saved = self.sender.results.spool(crate::store::spool::Spool::save_watermark).await;
-        if let Err(error) = saved {
+        saved.unwrap_or_else(|error| {
             tracing::debug!(error = report(&error), "the watermark is not kept for the next start");
-        }
+            false
+        })
     }
 }
 

@@ -366,13 +366,13 @@ impl Spool {
         self.segments.iter().filter(holds).any(|segment| now_ms.saturating_sub(segment.newest_ms) > limit)
     }
 
-    /// Keep the watermark across restarts. Cheap when it did not move.
+    /// Keep the watermark across restarts. `false`, and cheap, when it did not move.
     ///
     /// # Errors
     /// [`SpoolError`]; then more is sent again after a restart.
-    pub fn save_watermark(&mut self) -> Result<(), SpoolError> {
+    pub fn save_watermark(&mut self) -> Result<bool, SpoolError> {
         if self.stored == self.stored_saved {
-            return Ok(());
+            return Ok(false);
         }
         // It must not be ahead of the results that it speaks of.
         self.sync()?;
@@ -380,7 +380,7 @@ impl Spool {
         let watermark = SavedWatermark { epoch: self.numbering.epoch, seq };
         write_json(&self.folder, STORED_FILE, &watermark).map_err(self.io("write the watermark"))?;
         self.stored_saved = self.stored;
-        Ok(())
+        Ok(true)
     }
 
     /// The result of the number `seq` will never be sent: go on as if it were not here. It is counted as dropped.
