@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use documents::HostView;
+use documents::{Outcome, Outcomes, Resolver, Scope};
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
     admin::{Explanation, Host, HostList, HostQuery, UnfitCheck},
@@ -17,10 +17,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    plan::Documents,
-    resolve::{self, CompiledCheck, Outcome, Outcomes},
-};
+use super::plan::Documents;
 
 /// Most bytes of one host's facts and labels together.
 pub(super) const HOST_BYTES: usize = 64 * 1024;
@@ -54,6 +51,8 @@ struct Entry {
     /// What an operator gave by key: wins over what the host says.
     given: (Facts, Labels),
     outcomes: Outcomes,
+    /// Groups and variables for which the outcomes are.
+    scope: Arc<Scope>,
     /// Facts and labels as the host said them are not on disk yet. It may never say them again, all else it repeats.
     unsaved: bool,
 }
@@ -74,7 +73,7 @@ pub(crate) struct Model {
     pub(crate) documents: Arc<Documents>,
     pub(crate) keys: Arc<Keys>,
     hashes: HashMap<String, String>,
-    checks: BTreeMap<CheckName, CompiledCheck>,
+    resolver: Resolver,
     hosts: BTreeMap<AgentId, Entry>,
     max_hosts: usize,
 }
@@ -83,6 +82,8 @@ pub(crate) struct Model {
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     checks: BTreeSet<CheckName>,
+    /// Groups or variables are among them.
+    targeting: bool,
     /// Hosts whose own facts or labels were given anew.
     hosts: BTreeSet<AgentId>,
 }
@@ -104,12 +105,9 @@ impl Model {
         hosts: Vec<(AgentId, HostRecord)>,
         max_hosts: usize,
     ) -> (Self, Vec<AgentId>) {
-        let mut model = Self { revision, documents: Arc::new(documents), max_hosts, ..Self::default() };
-        for ((_, _), document) in model.documents.iter() {
-            if let Document::Check(check) = document {
-                model.checks.insert(check.name.clone(), CompiledCheck::new(check));
-            }
-        }
+        let resolver = Resolver::new(documents.values());
+        let mut model =
+            Self { revision, documents: Arc::new(documents), resolver, max_hosts, ..Self::default() };
         for (agent, record) in hosts {
             model.hosts.insert(agent, Entry { record, ..Entry::default() });
         }
@@ -129,18 +127,20 @@ impl Model {
         for change in &record.changes {
             match change {
                 LogChange::DocumentPut { document } => {
+                    self.resolver.put(document);
+                    touched.targeting |= matches!(document.kind(), Kind::Group | Kind::Variables);
                     if let Document::Check(check) = document {
-                        self.checks.insert(check.name.clone(), CompiledCheck::new(check));
                         touched.checks.insert(check.name.clone());
                     }
                     let key = (document.kind(), document.name().to_owned());
                     Arc::make_mut(&mut self.documents).insert(key, document.clone());
                 }
                 LogChange::DocumentDeleted { kind, name } => {
+                    self.resolver.remove(*kind, name);
+                    touched.targeting |= matches!(kind, Kind::Group | Kind::Variables);
                     if *kind == Kind::Check
                         && let Ok(name) = CheckName::new(name)
                     {
-                        self.checks.remove(&name);
                         touched.checks.insert(name);
                     }
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
@@ -157,7 +157,7 @@ impl Model {
 
     /// The hosts that may run something else now.
     pub(crate) fn affected(&self, touched: &Touched) -> Vec<AgentId> {
-        if touched.checks.is_empty() {
+        if touched.checks.is_empty() && !touched.targeting {
             touched.hosts.iter().cloned().collect()
         } else {
             self.hosts.keys().cloned().collect()
@@ -168,7 +168,7 @@ impl Model {
     pub(crate) fn refresh(&mut self, agents: &[AgentId], touched: &Touched) -> Vec<AgentId> {
         let mut changed = agents.to_vec();
         changed.retain(|agent| {
-            let some = (!touched.hosts.contains(agent)).then_some(&touched.checks);
+            let some = (!touched.hosts.contains(agent)).then_some(touched);
             self.resolve(agent, some)
         });
         changed
@@ -199,27 +199,32 @@ impl Model {
         agent
     }
 
-    /// Evaluate some checks, or all, on one host. Whether what it runs has changed.
-    fn resolve(&mut self, agent: &AgentId, some: Option<&BTreeSet<CheckName>>) -> bool {
+    /// Evaluate on one host what is touched, or all. Whether what it runs has changed.
+    fn resolve(&mut self, agent: &AgentId, some: Option<&Touched>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
         let (facts, labels) = entry.known();
-        let host = HostView { agent, facts: &facts, labels: &labels };
-        let outcome = |name: &CheckName| self.checks.get(name)?.outcome(&host);
         match some {
             None => {
-                entry.outcomes =
-                    self.checks.keys().filter_map(|name| Some((name.clone(), outcome(name)?))).collect();
+                entry.scope = self.resolver.scope(agent, &facts, &labels);
+                entry.outcomes = self.resolver.outcomes_in(&entry.scope, agent, &facts, &labels);
             }
-            Some(names) => {
-                for name in names {
-                    match outcome(name) {
+            Some(touched) => {
+                let before = Arc::clone(&entry.scope);
+                if touched.targeting {
+                    entry.scope = self.resolver.scope(agent, &facts, &labels);
+                }
+                let scope = &entry.scope;
+                let mut set = |name: &CheckName| {
+                    match self.resolver.outcome(name, scope, (agent, &facts, &labels)) {
                         Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
                         None => entry.outcomes.remove(name),
                     };
-                }
+                };
+                touched.checks.iter().for_each(&mut set);
+                self.resolver.concerned(&before, scope).for_each(&mut set);
             }
         }
-        let etag = resolve::etag(&entry.outcomes);
+        let etag = documents::etag(&entry.outcomes);
         if etag == entry.record.etag {
             return false;
         }
@@ -279,7 +284,7 @@ impl Model {
             return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
         let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
-            Outcome::Runs(way) => Some(way.spec.clone()),
+            Outcome::Runs(way) => Some(way.spec().clone()),
             Outcome::Unfit(_) => None,
         });
         let config = AgentConfig { revision, etag: record.etag.clone(), checks: checks.collect() };
@@ -316,19 +321,21 @@ impl Model {
         self.hosts.iter().map(|(agent, entry)| (agent.clone(), entry.record.clone())).collect()
     }
 
-    /// Facts and labels of a host, and what it runs.
-    pub(super) fn view(&self, agent: &AgentId) -> Option<(Facts, Labels, &Outcomes)> {
+    /// Facts and labels of a host, its groups and variables, and what it runs.
+    pub(super) fn view(&self, agent: &AgentId) -> Option<(Facts, Labels, &Arc<Scope>, &Outcomes)> {
         let entry = self.hosts.get(agent)?;
         let (facts, labels) = entry.known();
-        Some((facts, labels, &entry.outcomes))
+        Some((facts, labels, &entry.scope, &entry.outcomes))
     }
 
     /// `None`: there is no such host, or no such check.
     pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
-        let (facts, labels, _) = self.view(agent)?;
-        let document = self.documents.get(&(Kind::Check, check.to_string()))?;
-        let Document::Check(check) = document else { return None };
-        Some(resolve::explain(check, &HostView { agent, facts: &facts, labels: &labels }))
+        let (facts, labels, _, _) = self.view(agent)?;
+        self.resolver.explain(check, agent, &facts, &labels)
+    }
+
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     pub(crate) fn agents(&self) -> Vec<AgentId> {
@@ -387,6 +394,8 @@ fn host(agent: &AgentId, entry: &Entry) -> (Host, usize) {
         error: record.error,
         checks,
         unfit,
+        groups: entry.scope.groups().to_vec(),
+        vars: entry.scope.vars().clone(),
     };
     let size = |host: &Host| protocol::encode(host).map_or(usize::MAX, |json| json.len());
     let mut bytes = size(&host);
