@@ -7,6 +7,7 @@ mod files;
 mod history;
 mod http;
 mod keys;
+mod library;
 mod run;
 mod show;
 
@@ -64,6 +65,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
                 show::loss(&common).await
             }
             ClientCommand::Audit(args) => access::audit(&args).await,
+            ClientCommand::Library(command) => library::run(&command),
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,
         }
