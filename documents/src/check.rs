@@ -61,6 +61,7 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
         text.parse().map_err(|error| problems.add(place, format!("{key}: {error}"))).ok()
     };
     let (warning, critical) = (threshold("warning"), threshold("critical"));
+    let notify = crate::kinds::notify(&mut fields, read, problems);
     fields.finish(problems);
     let (name, Schedule { every, cron, timezone }) = (name?, schedule?);
     let timeout = match timeout {
@@ -88,6 +89,7 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
         unit,
         warning,
         critical,
+        notify,
     })
 }
 

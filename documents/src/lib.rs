@@ -4,6 +4,7 @@
 //! Pure: no clock, no I/O. Start reading at [`read`] (a set of files) and [`RuleExpression`].
 
 mod check;
+mod damping;
 mod expression;
 mod fields;
 mod kinds;
@@ -12,7 +13,10 @@ mod set;
 mod write;
 mod yaml;
 
-pub use expression::{EvalError, ExpressionError, HostExpression, HostView, RuleExpression, RuleView};
+pub use expression::{
+    Call, EvalError, ExpressionError, Function, History, HostExpression, HostView, NoHistory, RuleExpression,
+    RuleView,
+};
 /// JSON Schema (2020-12) of one document, for editors. What is right by it may still be refused: names that nobody has,
 /// expressions that do not compile.
 pub const SCHEMA: &str = include_str!("schema.json");

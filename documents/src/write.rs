@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
-    Threshold,
+    ReceiverName, Threshold,
     document::{Check, Document, Variant},
     work::{Limits, Output, RunSettings, Work},
 };
@@ -62,6 +62,8 @@ struct CheckText<'a> {
     warning: Option<&'a Threshold>,
     #[serde(skip_serializing_if = "Option::is_none")]
     critical: Option<&'a Threshold>,
+    #[serde(skip_serializing_if = "<[ReceiverName]>::is_empty")]
+    notify: &'a [ReceiverName],
 }
 
 impl<'a> CheckText<'a> {
@@ -82,6 +84,7 @@ impl<'a> CheckText<'a> {
             unit: check.unit.as_deref(),
             warning: check.warning.as_ref(),
             critical: check.critical.as_ref(),
+            notify: &check.notify,
         }
     }
 }

@@ -88,6 +88,9 @@ fn what_is_wrong_by_form_is_wrong_by_both() {
         "kind: Check\nname: a\nevery: 1m\ncommand: x\nrun: {limits: {memory: much}}\n",
         "kind: Rule\nname: a\ncheck: c\n",
         "kind: Rule\nname: a\ncheck: c\nwhen: value > 1\nseverity: bad\n",
+        "kind: Rule\nname: a\ncheck: c\nwhen: value > 1\nattempts: 0\n",
+        "kind: Rule\nname: a\ncheck: c\nwhen: value > 1\nflapping: {start: 101}\n",
+        "kind: Receiver\nname: a\ndefault: maybe\nwebhook: {url: http://x}\n",
         "kind: Receiver\nname: a\nwebhook: {url: ftp://x}\n",
         "kind: Nothing\nname: a\n",
     ] {
