@@ -1,7 +1,8 @@
 //! What operators write: YAML files read into [`protocol::document`]s, every mistake found at once and named by file,
 //! line and column, and the expression language (CEL) in which they select hosts and judge results.
 //!
-//! Pure: no clock, no I/O. Start reading at [`read`] (a set of files) and [`RuleExpression`].
+//! Pure: no clock, no I/O. Start reading at [`read`] (a set of files), [`Resolver`] (what a host runs by it) and
+//! [`RuleExpression`].
 
 mod check;
 mod damping;
@@ -9,6 +10,7 @@ mod expression;
 mod fields;
 mod kinds;
 mod nearest;
+mod resolve;
 mod set;
 mod write;
 mod yaml;
@@ -21,5 +23,6 @@ pub use expression::{
 /// expressions that do not compile.
 pub const SCHEMA: &str = include_str!("schema.json");
 
+pub use resolve::{Outcome, Outcomes, Resolver, Way, etag};
 pub use set::{DOCUMENTS, read};
 pub use write::write;

@@ -376,7 +376,7 @@ fn verdict(
     past: &Past<'_>,
     tracker: Option<&Tracker>,
 ) -> Result<Option<Verdict>, EvalError> {
-    let view = HostView { agent: &result.agent, facts: &host.facts, labels: &host.labels };
+    let view = HostView::new(&result.agent, &host.facts, &host.labels);
     if let Some(hosts) = &rule.hosts
         && !hosts.matches(&view)?
     {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use documents::{ExpressionError, HostExpression, HostView};
-use protocol::{AgentId, RuleName, alert::Alert, cron::Cron, duration, operate::Silence};
+use protocol::{AgentId, RuleName, alert::Alert, cron::{Cron, CronError}, duration, operate::Silence};
 
 use super::{
     alert::AlertKey,
@@ -41,7 +41,7 @@ impl CompiledSilence {
         let hosts = silence.hosts.as_deref().map(HostExpression::compile).transpose()?;
         let cron = match (&silence.cron, silence.duration) {
             (Some(cron), Some(length)) => {
-                let cron = cron.parse().map_err(|error: protocol::cron::CronError| SilenceError::Cron(error.to_string()))?;
+                let cron = cron.parse().map_err(|error: CronError| SilenceError::Cron(error.to_string()))?;
                 Some((cron, duration::millis(length)))
             }
             (None, _) if silence.ends.is_some() => None,
@@ -60,13 +60,13 @@ impl CompiledSilence {
         let zone = protocol::cron::zone(timezone.as_deref().unwrap_or("UTC"));
         let Ok(zone) = zone else { return false };
         // The first window that begins after this one would have ended.
-        let next = cron.next_ms(now_ms.saturating_sub(*length_ms), &zone);
+        let next = cron.next_after(now_ms.saturating_sub(*length_ms), &zone);
         next.is_some_and(|begins| begins <= now_ms)
     }
 
     fn fits(&self, alert: &Alert, host: &HostInfo) -> bool {
         let Silence { checks, rules, .. } = &self.silence;
-        let view = HostView { agent: &alert.agent, facts: &host.facts, labels: &host.labels };
+        let view = HostView::new(&alert.agent, &host.facts, &host.labels);
         (checks.is_empty() || checks.contains(&alert.check))
             && (rules.is_empty() || rules.contains(&alert.rule))
             // An expression that has no answer silences nothing.

@@ -121,6 +121,7 @@ impl RuleBook {
                     book.receivers.insert(receiver.name.clone(), receiver);
                 }
                 Document::Check(check) => checks.push(check),
+                _ => {}
             }
         }
         let receivers = book.receivers.values().filter(|receiver| receiver.default);
