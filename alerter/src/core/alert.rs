@@ -60,7 +60,7 @@ pub struct Tracker {
     pub last: Position,
     pub state: State,
     /// Of a rule that detects flapping.
-    #[serde(default, skip_serializing_if = "Flaps::is_calm")]
+    #[serde(default, skip_serializing_if = "Flaps::none")]
     pub flaps: Flaps,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub flapping: bool,

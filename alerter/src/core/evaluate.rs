@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use documents::{EvalError, HostView, RuleView};
 use protocol::{
     AgentId, CheckName, CheckResult, Facts, Labels, ReceiverName, RuleName, Scalar, Status, VERSION,
-    alert::{Alert, AlertState, JournalEntry, Severity},
-    limits,
+    alert::{Acknowledgement, Alert, AlertState, JournalEntry, Severity},
+    limits, timestamp,
 };
 use sha2::{Digest, Sha256};
 
@@ -163,7 +163,10 @@ impl Alerts {
         let over = |tracker: &Tracker| {
             matches!(tracker.state, State::Ok) && tracker.last.at_ms < before_ms && tracker.flaps.is_calm()
         };
-        let all = self.hosts.iter().flat_map(|(agent, host)| host.trackers.iter().map(move |(rule, t)| (agent, rule, t)));
+        let all = self
+            .hosts
+            .iter()
+            .flat_map(|(agent, host)| host.trackers.iter().map(move |(rule, t)| (agent, rule, t)));
         all.filter(|(.., tracker)| over(tracker))
             .map(|(agent, rule, _)| AlertKey { agent: agent.clone(), rule: rule.clone() })
             .collect()
@@ -191,6 +194,46 @@ impl Alerts {
             let Some(rules) = book.of_check(&incoming.result.check) else { continue };
             self.take(incoming, rules.window_ms, steady_ms, &mut 0);
         }
+    }
+
+    /// The pending or firing alert whose id begins with `id`. `None`: there is none, or several.
+    #[must_use]
+    pub fn tracker_of(&self, id: &str) -> Option<(AlertKey, &Tracker)> {
+        let all = self
+            .hosts
+            .iter()
+            .flat_map(|(agent, host)| host.trackers.iter().map(move |(rule, t)| (agent, rule, t)));
+        let mut found =
+            all.filter(|(.., tracker)| tracker.state.alert().is_some_and(|alert| alert.id.starts_with(id)));
+        let (agent, rule, tracker) = found.next()?;
+        found.next().is_none().then(|| (AlertKey { agent: agent.clone(), rule: rule.clone() }, tracker))
+    }
+
+    /// Somebody looks after an alert, or does so no more. `None`: there is no such alert.
+    pub fn acknowledge(
+        &mut self,
+        id: &str,
+        acknowledgement: Option<Acknowledgement>,
+        now_ms: u64,
+    ) -> Option<(Alert, Draft)> {
+        let (key, _) = self.tracker_of(id)?;
+        let tracker = self.hosts.get_mut(&key.agent)?.trackers.get_mut(&key.rule)?;
+        let text = match &acknowledgement {
+            Some(ack) => {
+                format!("acknowledged by {} until {}: {}", ack.by, timestamp::format(ack.until_ms), ack.note)
+            }
+            None => "the acknowledgement was taken back".to_owned(),
+        };
+        tracker.note(now_ms, text);
+        tracker.acknowledged.clone_from(&acknowledgement);
+        let (State::Pending { alert, .. } | State::Firing { alert, .. }) = &mut tracker.state else {
+            return None;
+        };
+        alert.acknowledged = acknowledgement;
+        let mut draft = Draft::default();
+        let alert = alert.clone();
+        draft.keep(&key.agent, &key.rule, tracker);
+        Some((alert, draft))
     }
 
     /// What `batch` does, in its order. Results measured more than the freshness before now, and those that are marked
@@ -240,24 +283,19 @@ impl Alerts {
             self.hosts.insert(result.agent.clone(), HostState::default());
         }
         let Some(host) = self.hosts.get_mut(&result.agent) else { return false };
-        let newest = match host.series.get_mut(&result.check) {
-            Some(series) => {
-                let newest = position.is_after(&series.last);
-                if newest {
-                    series.advance(result, position);
-                    series.heard_ms = steady_ms;
-                }
-                newest
+        let mut newest = true;
+        if let Some(series) = host.series.get_mut(&result.check) {
+            newest = position.is_after(&series.last);
+            if newest {
+                series.advance(result, position);
+                series.heard_ms = steady_ms;
             }
-            None if host.series.len() >= limits::CHECKS => {
-                *dropped += 1;
-                return false;
-            }
-            None => {
-                host.series.insert(result.check.clone(), Series::new(result, position, steady_ms));
-                true
-            }
-        };
+        } else if host.series.len() < limits::CHECKS {
+            host.series.insert(result.check.clone(), Series::new(result, position, steady_ms));
+        } else {
+            *dropped += 1;
+            return false;
+        }
         if window_ms > 0
             && let Some(series) = host.series.get_mut(&result.check)
         {
@@ -336,7 +374,14 @@ fn judge(
     match verdict {
         Ok(None) => {
             if let Some(tracker) = state.trackers.get_mut(name) {
-                end(draft, &result.agent, name, tracker, position.at_ms, "the rule does not concern the host any more");
+                end(
+                    draft,
+                    &result.agent,
+                    name,
+                    tracker,
+                    position.at_ms,
+                    "the rule does not concern the host any more",
+                );
             }
         }
         Ok(Some(verdict)) => {
@@ -436,7 +481,8 @@ fn happen(
         tracker.flaps = tracker.flaps.with(matches!(verdict, Verdict::Holds(_)));
         let flaps = tracker.flaps.flaps(tracker.flapping, limits);
         if flaps != std::mem::replace(&mut tracker.flapping, flaps) {
-            let what = if flaps { "begins to flap: it does not end until it is calm" } else { "flaps no more" };
+            let what =
+                if flaps { "begins to flap: it does not end until it is calm" } else { "flaps no more" };
             tracker.note(event.at_ms, format!("{what} ({:.1} %)", tracker.flaps.percent()));
         }
         if flaps && verdict == Verdict::Clear && tracker.state.is_firing() {
@@ -469,7 +515,7 @@ fn happen(
         Step::Fire => world.mutes.reason(&alert, rule, host, firing, world.now_ms),
         _ => None,
     };
-    journal(tracker, step, &alert, event, muted.as_deref(), &rule.rule.notify);
+    journal(tracker, step, &alert, event, muted.as_deref(), &distinct(&rule.rule.notify));
     draft.take(agent, name, tracker, step, alert, &rule.rule.notify, muted);
     if let Some(tracker) = fresh_tracker {
         state.trackers.insert(name.clone(), tracker);
@@ -585,13 +631,19 @@ impl Draft {
     ) {
         let mut transition = |alert: Alert, state, notify: &[ReceiverName]| {
             let alert = Alert { state, ..alert };
-            self.transitions.push(Transition { alert: alert.clone(), notify: notify.to_vec(), retold: false });
+            self.transitions.push(Transition {
+                alert: alert.clone(),
+                notify: notify.to_vec(),
+                retold: false,
+            });
             alert
         };
         let before = std::mem::replace(&mut tracker.state, State::Ok);
         tracker.state = match (step, before) {
             (Step::Pend, _) => State::Pending { alert: transition(alert, AlertState::Pending, &[]), held: 1 },
-            (Step::Count, State::Pending { alert, held }) => State::Pending { alert, held: held.saturating_add(1) },
+            (Step::Count, State::Pending { alert, held }) => {
+                State::Pending { alert, held: held.saturating_add(1) }
+            }
             (Step::Fire, _) => {
                 let told = if muted.is_some() { Vec::new() } else { distinct(receivers) };
                 let alert = Alert { muted: muted.clone(), ..alert };

@@ -25,11 +25,18 @@ impl Flaps {
         self.0 == 0
     }
 
+    /// As [`Flaps::is_calm`], in serde's form.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn none(&self) -> bool {
+        self.is_calm()
+    }
+
     /// 0 to 99.
     #[must_use]
     pub fn percent(self) -> f64 {
         let changes = (self.0 ^ self.0 >> 1) & (MASK >> 1);
-        let weights = (0..RESULTS - 1).filter(|age| changes >> age & 1 == 1).map(|age| 1.18 - 0.02 * f64::from(age));
+        let weights =
+            (0..RESULTS - 1).filter(|age| changes >> age & 1 == 1).map(|age| 1.18 - 0.02 * f64::from(age));
         weights.sum::<f64>() / f64::from(RESULTS - 1) * 100.0
     }
 

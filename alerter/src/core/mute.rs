@@ -4,7 +4,13 @@
 use std::collections::HashSet;
 
 use documents::{ExpressionError, HostExpression, HostView};
-use protocol::{AgentId, RuleName, alert::Alert, cron::{Cron, CronError}, duration, operate::Silence};
+use protocol::{
+    AgentId, RuleName,
+    alert::Alert,
+    cron::{Cron, CronError},
+    duration,
+    operate::Silence,
+};
 
 use super::{
     alert::AlertKey,
@@ -22,7 +28,9 @@ pub enum SilenceError {
     Hosts(#[from] ExpressionError),
     #[error("cron: {0}")]
     Cron(String),
-    #[error("it says neither when it ends nor when it comes again: give it \"ends\", or \"cron\" and \"duration\"")]
+    #[error(
+        "it says neither when it ends nor when it comes again: give it \"ends\", or \"cron\" and \"duration\""
+    )]
     Endless,
 }
 
@@ -91,9 +99,11 @@ impl Mutes {
         firing: &HashSet<AlertKey>,
         now_ms: u64,
     ) -> Option<String> {
-        let silenced = self.silences.iter().find(|silence| silence.fits(alert, host) && silence.is_active(now_ms));
+        let silenced =
+            self.silences.iter().find(|silence| silence.fits(alert, host) && silence.is_active(now_ms));
         if let Some(CompiledSilence { silence, .. }) = silenced {
-            let comment = if silence.comment.is_empty() { String::new() } else { format!(" ({})", silence.comment) };
+            let comment =
+                if silence.comment.is_empty() { String::new() } else { format!(" ({})", silence.comment) };
             return Some(format!("silence {}{comment}", silence.name));
         }
         depends(alert, rule, host, firing)
@@ -101,14 +111,21 @@ impl Mutes {
 }
 
 /// The host, the host that it is behind, and what its rule depends on.
-fn depends(alert: &Alert, rule: &CompiledRule, host: &HostInfo, firing: &HashSet<AlertKey>) -> Option<String> {
+fn depends(
+    alert: &Alert,
+    rule: &CompiledRule,
+    host: &HostInfo,
+    firing: &HashSet<AlertKey>,
+) -> Option<String> {
     let parent = host.labels.get(PARENT).and_then(|name| AgentId::new(name.as_str()).ok());
     let parent = parent.filter(|parent| *parent != alert.agent);
     let down = RuleName::new(HOST_DOWN).ok();
     let itself = (alert.rule.as_str() != HOST_DOWN).then(|| alert.agent.clone());
-    let hosts_down = itself.into_iter().chain(parent.clone()).zip(std::iter::repeat(down)).filter_map(|(agent, rule)| {
-        Some(AlertKey { agent, rule: rule? })
-    });
+    let hosts_down = itself
+        .into_iter()
+        .chain(parent.clone())
+        .zip(std::iter::repeat(down))
+        .filter_map(|(agent, rule)| Some(AlertKey { agent, rule: rule? }));
     let hosts = [Some(alert.agent.clone()), parent];
     let rules = rule.rule.depends_on.iter().filter(|rule| **rule != alert.rule).flat_map(|rule| {
         hosts.iter().flatten().map(|agent| AlertKey { agent: agent.clone(), rule: rule.clone() })

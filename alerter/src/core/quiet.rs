@@ -10,9 +10,9 @@ use documents::{HostView, RuleView};
 use protocol::{AgentId, CheckName, CheckResult, Origin, Status, VERSION, alert::Severity, duration};
 
 use super::{
+    alert::State,
     evaluate::{self, Alerts, Draft, HostInfo, Transition, World},
     rules::{CheckRules, CompiledRule, Condition, HOST_DOWN},
-    alert::State,
     series::{HostState, Past},
 };
 
@@ -62,7 +62,9 @@ impl Alerts {
                     tracker.note(world.now_ms, "the acknowledgement is over".to_owned());
                     draft.keep(agent, name, tracker);
                 }
-                let State::Firing { alert, told, muted, calm_since_ms } = &mut tracker.state else { continue };
+                let State::Firing { alert, told, muted, calm_since_ms } = &mut tracker.state else {
+                    continue;
+                };
                 if expired {
                     alert.acknowledged = None;
                 }
@@ -117,9 +119,13 @@ fn listen(
         }
     }
     withdraw_strays(state, draft, world, agent, host);
-    if expected > 0 && overdue.len() == expected && let Some(rule) = &world.book.host_down {
+    if expected > 0
+        && overdue.len() == expected
+        && let Some(rule) = &world.book.host_down
+    {
         if !is_firing(state, rule) {
-            let summary = format!("{agent} is down: no result of any check in the time in which it should come");
+            let summary =
+                format!("{agent} is down: no result of any check in the time in which it should come");
             evaluate::quiet(state, draft, world, rule, host, firing, agent, Severity::Critical, &summary);
         }
         return;
@@ -143,7 +149,8 @@ fn listen(
         }
         if holds_in_silence(state, world, rule, host, agent, check, quiet_ms) {
             let silent = duration::format(std::time::Duration::from_secs(quiet_ms / 1_000));
-            let summary = format!("{check} on {agent} is silent for {silent}: {} ({})", rule.rule.name, rule.rule.when);
+            let summary =
+                format!("{check} on {agent} is silent for {silent}: {} ({})", rule.rule.name, rule.rule.when);
             evaluate::quiet(state, draft, world, rule, host, firing, agent, rule.rule.severity, &summary);
         }
     }
@@ -156,11 +163,21 @@ fn is_firing(state: &HostState, rule: &CompiledRule) -> bool {
 fn summary(agent: &AgentId, check: &CheckName, rules: &CheckRules, quiet_ms: u64) -> String {
     let seconds = |ms: u64| duration::format(std::time::Duration::from_secs(ms / 1_000));
     let within = rules.expected_ms.unwrap_or_default();
-    format!("{check} on {agent}: no result for {}, one is expected within {}", seconds(quiet_ms), seconds(within))
+    format!(
+        "{check} on {agent}: no result for {}, one is expected within {}",
+        seconds(quiet_ms),
+        seconds(within)
+    )
 }
 
 /// Alerts of checks that the host does not run any more: no result will end them.
-fn withdraw_strays(state: &mut HostState, draft: &mut Draft, world: &World<'_>, agent: &AgentId, host: &HostInfo) {
+fn withdraw_strays(
+    state: &mut HostState,
+    draft: &mut Draft,
+    world: &World<'_>,
+    agent: &AgentId,
+    host: &HostInfo,
+) {
     for (name, tracker) in &mut state.trackers {
         let Some(alert) = tracker.state.alert() else { continue };
         if !tracker.quiet || alert.check.as_str() == HOST_DOWN || host.checks.contains(&alert.check) {
@@ -181,7 +198,7 @@ fn holds_in_silence(
     quiet_ms: u64,
 ) -> bool {
     let Condition::Expression { when, .. } = &rule.condition else { return false };
-    let view = HostView { agent, facts: &host.facts, labels: &host.labels };
+    let view = HostView::new(agent, &host.facts, &host.labels);
     let concerned = rule.hosts.as_ref().is_none_or(|hosts| hosts.matches(&view).unwrap_or(false));
     let past = Past { series: state.series.get(check), to_ms: world.now_ms, quiet_ms };
     let nothing = nothing(agent, check, world.now_ms);

@@ -14,6 +14,7 @@ use protocol::{
     alert::Severity,
     document::{Check, Document, Receiver, Rule},
     duration,
+    operate::Silence,
 };
 
 use super::alert::Timing;
@@ -102,6 +103,8 @@ pub struct RuleBook {
     checks: HashMap<RuleName, CheckName>,
     receivers: HashMap<ReceiverName, Receiver>,
     pub host_down: Option<Arc<CompiledRule>>,
+    /// Silences that stand in documents.
+    pub silences: Vec<Silence>,
     /// Rules that operators wrote.
     written: usize,
     /// Rules that this version cannot compile, and why. Their alerts stay as they are.
@@ -121,6 +124,7 @@ impl RuleBook {
                     book.receivers.insert(receiver.name.clone(), receiver);
                 }
                 Document::Check(check) => checks.push(check),
+                Document::Silence(silence) => book.silences.push(silence),
                 _ => {}
             }
         }
@@ -158,7 +162,8 @@ impl RuleBook {
     /// its thresholds raise no second alert, unless it names receivers of its own.
     fn add_own(&mut self, check: &Check, defaults: &[ReceiverName]) {
         let others = self.by_check.entry(check.name.clone()).or_default();
-        if check.cron.is_none() {
+        // A schedule that differs from host to host is not known here.
+        if check.cron.is_none() && check.templates.is_empty() && check.overrides.is_empty() {
             // One run may be missed.
             let expected = check.every.saturating_mul(2).saturating_add(check.timeout).saturating_add(GRACE);
             others.expected_ms = Some(duration::millis(expected));
@@ -207,7 +212,8 @@ impl RuleBook {
 
     /// Checks that have rules which may hold because nothing comes.
     pub fn judging_silence(&self) -> impl Iterator<Item = (&CheckName, &Arc<CompiledRule>)> {
-        let rules = self.by_check.iter().flat_map(|(check, all)| all.rules.iter().map(move |rule| (check, rule)));
+        let rules =
+            self.by_check.iter().flat_map(|(check, all)| all.rules.iter().map(move |rule| (check, rule)));
         rules.filter(|(_, rule)| rule.judges_silence())
     }
 

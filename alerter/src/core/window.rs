@@ -37,7 +37,16 @@ struct Summary {
 impl Summary {
     fn of(sample: Sample) -> Self {
         let Sample { value, .. } = sample;
-        Self { count: 1.0, mean: value, spread: 0.0, min: value, max: value, first: sample, last: sample, rise: 0.0 }
+        Self {
+            count: 1.0,
+            mean: value,
+            spread: 0.0,
+            min: value,
+            max: value,
+            first: sample,
+            last: sample,
+            rise: 0.0,
+        }
     }
 
     /// With what follows.

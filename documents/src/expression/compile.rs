@@ -318,7 +318,8 @@ impl Check {
         }
         let Some(special) = functions::special(id, call)? else { return Ok(false) };
         if matches!(special, Special::Consecutive(_)) && !self.conjuncts.contains(&id) {
-            let message = "consecutive() stands beside the whole condition: write it like value > 90 && consecutive(3)";
+            let message =
+                "consecutive() stands beside the whole condition: write it like value > 90 && consecutive(3)";
             return Err((id, message.to_owned()));
         }
         self.specials.push((id, special));
@@ -393,8 +394,7 @@ fn specialize(node: &mut IdedExpr, specials: &[(u64, Special)]) {
     if counts {
         let count = std::mem::take(node);
         let id = count.id;
-        let call =
-            CallExpr { func_name: "double".to_owned(), target: None, args: vec![count] };
+        let call = CallExpr { func_name: "double".to_owned(), target: None, args: vec![count] };
         *node = IdedExpr { id, expr: Expr::Call(call) };
     }
 }

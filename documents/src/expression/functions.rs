@@ -165,9 +165,9 @@ pub(super) fn special(id: u64, call: &CallExpr) -> Result<Option<Special>, Fault
         "changed" => Err(fault("changed()")),
         _ => match call.args.as_slice() {
             [IdedExpr { expr: Expr::Literal(LiteralValue::Int(count)), .. }] => {
-                let count = u32::try_from(*count.inner()).ok().filter(|count| {
-                    (1..=IN_A_ROW).contains(&i64::from(*count))
-                });
+                let count = u32::try_from(*count.inner())
+                    .ok()
+                    .filter(|count| (1..=IN_A_ROW).contains(&i64::from(*count)));
                 let count = count.ok_or_else(|| (id, format!("consecutive(): it is 1 to {IN_A_ROW}")))?;
                 Ok(Some(Special::Consecutive(count)))
             }
@@ -222,14 +222,17 @@ impl History for Sample {
 /// Why an expression can have no answer whatever the value is. Where it reads what may have any form (facts, labels,
 /// metrics, texts), only the type of its outcome is known.
 pub(super) fn trial(program: &Program) -> Option<String> {
-    let plain = !["metrics", "facts", "labels", "output", "agent", "check"].iter().any(|name| program.uses(name));
+    let plain =
+        !["metrics", "facts", "labels", "output", "agent", "check"].iter().any(|name| program.uses(name));
     let status = || Value::String(std::sync::Arc::new("ok".to_owned()));
     let mut reason = None;
     for value in [Value::Float(1.0), status(), Value::Bool(true)] {
         let outcome = program.evaluate(
             |name| match name {
                 "value" => value.clone(),
-                "metrics" | "facts" | "labels" => Value::Map(std::collections::HashMap::<String, i64>::new().into()),
+                "metrics" | "facts" | "labels" => {
+                    Value::Map(std::collections::HashMap::<String, i64>::new().into())
+                }
                 _ => status(),
             },
             &Sample,
