@@ -7,6 +7,7 @@ pub mod flap;
 pub mod mute;
 pub mod quiet;
 pub mod rules;
+pub mod scenario;
 pub mod series;
 pub mod summary;
 #[cfg(test)]

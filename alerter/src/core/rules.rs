@@ -9,7 +9,7 @@ use std::{
 
 use documents::{ExpressionError, HostExpression, RuleExpression};
 use protocol::{
-    CheckName, ReceiverName, RuleName,
+    CheckName, ReceiverName, RuleName, Threshold,
     admin::DocumentList,
     alert::Severity,
     document::{Check, Document, Receiver, Rule},
@@ -93,6 +93,9 @@ pub struct CheckRules {
     pub window_ms: u64,
     /// A host that runs it gives a result in this time. `None`: nobody knows.
     pub expected_ms: Option<u64>,
+    /// The check's thresholds, as far as they are the same on all hosts.
+    pub warning: Option<Threshold>,
+    pub critical: Option<Threshold>,
 }
 
 /// All rules and receivers.
@@ -162,6 +165,8 @@ impl RuleBook {
     /// its thresholds raise no second alert, unless it names receivers of its own.
     fn add_own(&mut self, check: &Check, defaults: &[ReceiverName]) {
         let others = self.by_check.entry(check.name.clone()).or_default();
+        others.warning.clone_from(&check.warning);
+        others.critical.clone_from(&check.critical);
         // A schedule that differs from host to host is not known here.
         if check.cron.is_none() && check.templates.is_empty() && check.overrides.is_empty() {
             // One run may be missed.

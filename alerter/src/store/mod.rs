@@ -68,7 +68,7 @@ impl Store {
                 outbox.insert(&number.to_be_bytes(), protocol::encode(&entry)?);
                 for notification in entry.notifications() {
                     let id = notification.message_id();
-                    let waiting = Delivery::Waiting { notification, stream: None };
+                    let waiting = Delivery::Waiting { notification: Box::new(notification), stream: None };
                     deliveries.insert(id.into_bytes(), protocol::encode(&waiting)?);
                 }
                 // What ended before it fired was never a worry.
@@ -176,7 +176,7 @@ impl Store {
                 let (key, value) = entry?;
                 if let Delivery::Waiting { notification, stream: Some(place) } = decode("deliveries", &value)?
                 {
-                    waiting.push((String::from_utf8_lossy(&key).into_owned(), notification, place));
+                    waiting.push((String::from_utf8_lossy(&key).into_owned(), *notification, place));
                 }
                 if waiting.len() == limit {
                     break;

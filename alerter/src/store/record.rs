@@ -52,7 +52,7 @@ pub struct ResolvedRecord {
 pub enum Delivery {
     /// Neither delivered nor given up.
     Waiting {
-        notification: Notification,
+        notification: Box<Notification>,
         /// Its place in the stream NOTIFY, once it is there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stream: Option<u64>,

@@ -1,11 +1,13 @@
 //! The commands that ask a running dogwatch over HTTP.
 
+mod attend;
 mod change;
 mod explain;
 mod files;
 mod history;
 mod http;
 mod keys;
+mod rule_test;
 mod run;
 mod show;
 
@@ -13,7 +15,7 @@ use std::io::{self, Write as _};
 
 use crate::{
     Usage,
-    args::{AuditCommand, ClientCommand, KeyCommand},
+    args::{AlertCommand, AuditCommand, ClientCommand, KeyCommand, RuleCommand, SilenceCommand},
 };
 
 /// How a command ended that did not fail.
@@ -51,6 +53,12 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Run(args) => run::run(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
+            ClientCommand::Alert(AlertCommand::Ack(args)) => attend::acknowledge(&args).await,
+            ClientCommand::Why(args) => attend::why(&args).await,
+            ClientCommand::Silence(SilenceCommand::Add(args)) => attend::add(&args).await,
+            ClientCommand::Silence(SilenceCommand::List(common)) => attend::list(&common).await,
+            ClientCommand::Silence(SilenceCommand::Expire(args)) => attend::expire(&args).await,
+            ClientCommand::Rule(RuleCommand::Test { file }) => rule_test::run(&file),
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,

@@ -30,7 +30,7 @@ fn a_window_holds_over_its_time_and_not_for_one_value() {
     assert_eq!(run.states(), []);
     feed(&mut run, &[99.0, 99.0]);
     assert_eq!(run.states(), [Firing]);
-    feed(&mut run, &[60.0]);
+    feed(&mut run, &[60.0, 60.0]);
     assert_eq!(run.states(), [Firing, Resolved]);
 }
 
