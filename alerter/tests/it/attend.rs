@@ -177,6 +177,9 @@ async fn g5_killed_in_every_state_nothing_is_forgotten_and_nobody_is_told_twice(
         if ids.len() >= expected { Ok(()) } else { Err(ids.len()) }
     })
     .await;
+    // It says nothing new; that it is judged shows that the program is up.
+    bed.publish(&result(ROUNDS * 4 + 1, 5.0)).await;
+    bed.settled().await;
     program.signal(15);
     assert!(program.ended(LIMIT).await.success());
     let all = sink.received();

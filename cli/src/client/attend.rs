@@ -21,12 +21,18 @@ const SILENCES: [Column<SilenceInfo>; 6] = [
     Column { title: "NOW", cell: |info, _| if info.active { "mutes" } else { "rests" }.to_owned() },
     Column { title: "ENDS", cell: |info, _| ends(&info.silence) },
     Column { title: "WHAT", cell: |info, _| what(&info.silence) },
-    Column { title: "BY", cell: |info, _| if info.document { "document".to_owned() } else { info.silence.author.clone() } },
+    Column {
+        title: "BY",
+        cell: |info, _| if info.document { "document".to_owned() } else { info.silence.author.clone() },
+    },
     Column { title: "COMMENT", cell: |info, _| info.silence.comment.clone() },
 ];
 
 const TOLD: [Column<Told>; 4] = [
-    Column { title: "RECEIVER", cell: |told, _| told.receiver.as_ref().map(ToString::to_string).unwrap_or_default() },
+    Column {
+        title: "RECEIVER",
+        cell: |told, _| told.receiver.as_ref().map(ToString::to_string).unwrap_or_default(),
+    },
     Column { title: "STATE", cell: |told, _| told.state.clone() },
     Column { title: "AGE", cell: |told, now| told.at_ms.map(|at_ms| age(at_ms, now)).unwrap_or_default() },
     Column { title: "NOTIFICATION", cell: |told, _| told.reason.clone().unwrap_or_else(|| told.id.clone()) },
@@ -59,7 +65,8 @@ fn ends(silence: &Silence) -> String {
 }
 
 fn what(silence: &Silence) -> String {
-    let names = |what: &str, names: Vec<String>| (!names.is_empty()).then(|| format!("{what} {}", names.join(",")));
+    let names =
+        |what: &str, names: Vec<String>| (!names.is_empty()).then(|| format!("{what} {}", names.join(",")));
     let parts = [
         silence.hosts.clone(),
         names("checks", silence.checks.iter().map(ToString::to_string).collect()),
@@ -110,7 +117,9 @@ pub(crate) async fn add(args: &SilenceAddArgs) -> anyhow::Result<()> {
         (Some(until), _, _) => Some(until),
         (None, Some(duration), None) => Some(from.saturating_add(protocol::duration::millis(duration))),
         (None, Some(_), Some(_)) => None,
-        (None, None, _) => return Err(Usage("say how long: --for 2h, or --until 2026-11-21T22:00:00Z".to_owned()).into()),
+        (None, None, _) => {
+            return Err(Usage("say how long: --for 2h, or --until 2026-11-21T22:00:00Z".to_owned()).into());
+        }
     };
     let silence = Silence {
         name,
@@ -135,6 +144,7 @@ pub(crate) async fn list(common: &Common) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn expire(args: &SilenceExpireArgs) -> anyhow::Result<()> {
-    let ended: SilenceInfo = Client::open(&args.common)?.delete(&["api", "v1", "silences", args.name.as_str()]).await?;
+    let ended: SilenceInfo =
+        Client::open(&args.common)?.delete(&["api", "v1", "silences", args.name.as_str()]).await?;
     output::print(&[ended], &SILENCES, args.common.output)
 }

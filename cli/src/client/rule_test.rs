@@ -34,7 +34,8 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let book = book(&files::read(&paths)?)?;
     let mut failed = 0;
     for test in &suite.tests {
-        let found = scenario::run(&book, test).map_err(|error| anyhow::anyhow!("{}: {}: {error}", at(), test.name))?;
+        let found = scenario::run(&book, test)
+            .map_err(|error| anyhow::anyhow!("{}: {}: {error}", at(), test.name))?;
         if found == test.expect {
             output::note(&format!("ok      {}", test.name));
             continue;
@@ -63,4 +64,31 @@ fn differences(expected: &[scenario::Expected], found: &[scenario::Expected]) ->
     let surplus = found.iter().filter(|one| !expected.contains(one)).map(|one| format!("unexpected  {one}"));
     let lines: Vec<String> = missing.chain(surplus).collect();
     if lines.is_empty() { vec!["in another order, or more often".to_owned()] } else { lines }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of docs/ALERTING.md.
+    fn example(suite: impl Fn(&str) -> String) -> anyhow::Result<()> {
+        let manual = include_str!("../../../docs/ALERTING.md");
+        let blocks: Vec<&str> =
+            manual.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let of = |start: &str| *blocks.iter().rfind(|block| block.starts_with(start)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("rules.yaml"), of("kind: Rule")).unwrap();
+        let file = folder.path().join("tests.yaml");
+        fs::write(&file, suite(of("documents:"))).unwrap();
+        run(&file)
+    }
+
+    #[test]
+    fn the_example_of_the_manual_passes_and_a_wrong_one_fails() {
+        example(str::to_owned).unwrap();
+        let wrong = example(|suite| suite.replace("at: 3m", "at: 2m")).unwrap_err();
+        assert!(wrong.is::<NotOk>(), "{wrong:#}");
+        let misspelt = example(|suite| suite.replace("every:", "evry:")).unwrap_err().to_string();
+        assert!(misspelt.contains("evry"), "{misspelt}");
+    }
 }
