@@ -6,7 +6,8 @@ use protocol::{RuleName, document::Flapping};
 
 use crate::{
     RuleExpression,
-    fields::{self, Fields, Problems, expression},
+    fields::{self, Fields, Problems},
+    kinds::Read,
 };
 
 pub(crate) struct Damping {
@@ -16,9 +17,9 @@ pub(crate) struct Damping {
     pub(crate) depends_on: Vec<RuleName>,
 }
 
-pub(crate) fn read(fields: &mut Fields, problems: &mut Problems<'_>) -> Damping {
+pub(crate) fn read(fields: &mut Fields, read: &mut Read, problems: &mut Problems<'_>) -> Damping {
     let attempts = number(fields, "attempts", 1, 1_000, problems).unwrap_or(1);
-    let clear_when = expression(fields, "clear_when", RuleExpression::compile, problems);
+    let clear_when = read.expression(fields, "clear_when", RuleExpression::compile, problems);
     let place = fields.place();
     let flapping = fields.map("flapping", "flapping", problems).and_then(|mut fields| {
         let start = number(&mut fields, "start", 1, 100, problems).unwrap_or(30);

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use documents::{EvalError, HostView, RuleView};
 use protocol::{
-    AgentId, CheckName, CheckResult, Facts, Labels, ReceiverName, RuleName, Scalar, Status, VERSION,
+    AgentId, CheckName, CheckResult, Facts, GroupName, Labels, ReceiverName, RuleName, Scalar, Status,
+    VERSION, Vars,
     alert::{Acknowledgement, Alert, AlertState, JournalEntry, Severity},
     limits, timestamp,
 };
@@ -50,10 +51,20 @@ impl Incoming {
 pub struct HostInfo {
     pub facts: Facts,
     pub labels: Labels,
+    pub groups: Vec<GroupName>,
+    pub vars: Vars,
     /// Checks that it runs.
     pub checks: Vec<CheckName>,
     /// Whether anything ever came from it.
     pub seen: bool,
+}
+
+impl HostInfo {
+    /// What expressions see of it.
+    #[must_use]
+    pub fn view<'a>(&'a self, agent: &'a AgentId) -> HostView<'a> {
+        HostView { groups: &self.groups, vars: &self.vars, ..HostView::new(agent, &self.facts, &self.labels) }
+    }
 }
 
 /// What decisions are made with.
@@ -421,7 +432,7 @@ fn verdict(
     past: &Past<'_>,
     tracker: Option<&Tracker>,
 ) -> Result<Option<Verdict>, EvalError> {
-    let view = HostView::new(&result.agent, &host.facts, &host.labels);
+    let view = host.view(&result.agent);
     if let Some(hosts) = &rule.hosts
         && !hosts.matches(&view)?
     {

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use documents::{ExpressionError, HostExpression, HostView};
+use documents::{ExpressionError, HostExpression};
 use protocol::{
     AgentId, RuleName,
     alert::Alert,
@@ -74,7 +74,7 @@ impl CompiledSilence {
 
     fn fits(&self, alert: &Alert, host: &HostInfo) -> bool {
         let Silence { checks, rules, .. } = &self.silence;
-        let view = HostView::new(&alert.agent, &host.facts, &host.labels);
+        let view = host.view(&alert.agent);
         (checks.is_empty() || checks.contains(&alert.check))
             && (rules.is_empty() || rules.contains(&alert.rule))
             // An expression that has no answer silences nothing.

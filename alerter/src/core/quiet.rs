@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use documents::{HostView, RuleView};
+use documents::RuleView;
 use protocol::{AgentId, CheckName, CheckResult, Origin, Status, VERSION, alert::Severity, duration};
 
 use super::{
@@ -198,7 +198,7 @@ fn holds_in_silence(
     quiet_ms: u64,
 ) -> bool {
     let Condition::Expression { when, .. } = &rule.condition else { return false };
-    let view = HostView::new(agent, &host.facts, &host.labels);
+    let view = host.view(agent);
     let concerned = rule.hosts.as_ref().is_none_or(|hosts| hosts.matches(&view).unwrap_or(false));
     let past = Past { series: state.series.get(check), to_ms: world.now_ms, quiet_ms };
     let nothing = nothing(agent, check, world.now_ms);

@@ -67,8 +67,13 @@ pub fn run(book: &RuleBook, scenario: &Scenario) -> Result<Vec<Expected>, String
         return Err(format!("the scenario has more than {VALUES} values"));
     }
     let checks = scenario.series.keys().cloned().collect();
-    let known =
-        HostInfo { facts: scenario.facts.clone(), labels: scenario.labels.clone(), checks, seen: true };
+    let known = HostInfo {
+        facts: scenario.facts.clone(),
+        labels: scenario.labels.clone(),
+        checks,
+        seen: true,
+        ..HostInfo::default()
+    };
     let hosts = HashMap::from([(scenario.host.clone(), known)]);
     let silences = book.silences.iter().filter_map(|silence| CompiledSilence::new(silence.clone()).ok());
     let mutes = Mutes { silences: silences.collect() };

@@ -154,5 +154,6 @@ pub async fn fetch_hosts(client: &async_nats::Client, agents: Vec<AgentId>) -> V
 
 fn host_info(host: Host) -> (AgentId, HostInfo) {
     let seen = host.last_seen_ms > 0;
-    (host.agent, HostInfo { facts: host.facts, labels: host.labels, checks: host.checks, seen })
+    let Host { facts, labels, groups, vars, checks, .. } = host;
+    (host.agent, HostInfo { facts, labels, groups, vars, checks, seen })
 }

@@ -15,6 +15,8 @@ use protocol::{Labels, limits};
 use super::{
     EvalError, ExpressionError,
     functions::{self, Call, History, Special},
+    types,
+    uses::Uses,
 };
 use crate::nearest;
 
@@ -75,6 +77,7 @@ pub(super) struct Program {
     windows: Vec<(String, Call)>,
     /// How many results in a row must hold.
     in_a_row: u32,
+    uses: Uses,
 }
 
 impl Program {
@@ -93,6 +96,15 @@ impl Program {
         parser
             .join()
             .unwrap_or_else(|_| Err(at_start("the expression cannot be read: simplify it".to_owned())))
+    }
+
+    pub(super) fn asks(&self) -> &Uses {
+        &self.uses
+    }
+
+    /// Whether a name that is missing may be a variable of an operator.
+    pub(super) fn asks_variable(&self, name: &str) -> bool {
+        self.uses.any_var || self.uses.vars.iter().any(|(var, _)| var == name)
     }
 
     pub(super) fn uses(&self, variable: &str) -> bool {
@@ -159,17 +171,19 @@ fn parse(text: &str, variables: &'static [&'static str]) -> Result<Program, Expr
         labels: BTreeSet::new(),
         windows: Vec::new(),
         in_a_row: 1,
+        uses: Uses::default(),
     };
+    let place = |id| position(text, program.source_info().offset_for(id).map_or(0, |(start, _)| start));
     functions::conjuncts(&found.tree, &mut check.conjuncts);
-    let outcome = check.node(&found.tree, 0, false);
+    let outcome = check.node(&found.tree, 0, false).and_then(|()| types::check(&found.tree));
     if let Err((id, message)) = outcome {
-        let (line, column) =
-            position(text, program.source_info().offset_for(id).map_or(0, |(start, _)| start));
+        let (line, column) = place(id);
         return Err(ExpressionError { line, column, message });
     }
     if let Some((names, labels)) = check.program {
         (found.variables, found.labels) = (names, labels);
     }
+    found.uses = Uses::of(&found.tree, &place);
     specialize(&mut found.tree, &check.specials);
     for (id, special) in check.specials {
         match special {

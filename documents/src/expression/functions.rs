@@ -11,10 +11,7 @@ use cel::{
 };
 use protocol::duration;
 
-use super::{
-    EvalError,
-    compile::{Fault, Program},
-};
+use super::compile::Fault;
 
 /// Longest window.
 const LONGEST: Duration = Duration::from_secs(86_400);
@@ -200,48 +197,4 @@ pub(super) fn conjuncts(node: &IdedExpr, found: &mut Vec<u64>) {
         }
         _ => found.push(node.id),
     }
-}
-
-/// Every window has a value.
-struct Sample;
-
-impl History for Sample {
-    fn number(&self, _: &Call) -> Option<f64> {
-        Some(1.0)
-    }
-
-    fn absent(&self, _: Duration) -> bool {
-        true
-    }
-
-    fn changed(&self) -> bool {
-        true
-    }
-}
-
-/// Why an expression can have no answer whatever the value is. Where it reads what may have any form (facts, labels,
-/// metrics, texts), only the type of its outcome is known.
-pub(super) fn trial(program: &Program) -> Option<String> {
-    let plain =
-        !["metrics", "facts", "labels", "output", "agent", "check"].iter().any(|name| program.uses(name));
-    let status = || Value::String(std::sync::Arc::new("ok".to_owned()));
-    let mut reason = None;
-    for value in [Value::Float(1.0), status(), Value::Bool(true)] {
-        let outcome = program.evaluate(
-            |name| match name {
-                "value" => value.clone(),
-                "metrics" | "facts" | "labels" => {
-                    Value::Map(std::collections::HashMap::<String, i64>::new().into())
-                }
-                _ => status(),
-            },
-            &Sample,
-        );
-        match outcome {
-            Err(EvalError::Failed(error)) if plain => reason = Some(format!("the types do not fit: {error}")),
-            Err(error @ EvalError::NotBool(_)) => reason = Some(error.to_string()),
-            _ => return None,
-        }
-    }
-    reason
 }

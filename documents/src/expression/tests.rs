@@ -279,10 +279,10 @@ fn wrong_windows_are_found_when_they_are_compiled() {
         ("!consecutive(3)", "consecutive() stands beside the whole condition"),
         (r#"anomaly() > 3"#, "anomaly() is not available yet"),
         (r#"percentil("5m") > 1"#, "there is no function percentil() (did you mean \"percentile\"?)"),
-        (r#"avg("5m")"#, "the expression gives a number where true or false is needed"),
-        (r#"avg("5m") > "high""#, "the types do not fit"),
-        ("changed() > 3", "the types do not fit"),
-        ("status", "the expression gives"),
+        (r#"avg("5m")"#, "this is a number where true or false is needed"),
+        (r#"avg("5m") > "high""#, "a number and a text cannot be compared"),
+        ("changed() > 3", "true or false and a number cannot be compared"),
+        ("status", "this is a text where"),
     ] {
         let error = RuleExpression::compile(text).expect_err(text);
         assert!(error.message.starts_with(message), "{text}: {error}");
