@@ -80,6 +80,7 @@ pub(crate) async fn expire(
     name: Result<Path<String>, PathRejection>,
 ) -> Answer<SilenceInfo> {
     caller.at_least(Role::Editor)?;
-    let name = SilenceName::new(name?.0.as_str()).map_err(|error| ErrorReply::invalid(error.to_string()).at("name"))?;
+    let name = SilenceName::new(name?.0.as_str())
+        .map_err(|error| ErrorReply::invalid(error.to_string()).at("name"))?;
     Ok(Json(app.ask.ask(subject::ALERTER_SILENCE_EXPIRE, &SilenceExpire { name }, ANSWER).await?))
 }
