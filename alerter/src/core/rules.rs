@@ -106,6 +106,8 @@ pub struct RuleBook {
     checks: HashMap<RuleName, CheckName>,
     receivers: HashMap<ReceiverName, Receiver>,
     pub host_down: Option<Arc<CompiledRule>>,
+    /// Rules that may hold because nothing comes, with their checks.
+    judging_silence: Vec<(CheckName, Arc<CompiledRule>)>,
     /// Silences that stand in documents.
     pub silences: Vec<Silence>,
     /// Rules that operators wrote.
@@ -156,6 +158,9 @@ impl RuleBook {
     fn add(&mut self, rule: Arc<CompiledRule>) {
         let check = rule.rule.check.clone();
         self.checks.insert(rule.rule.name.clone(), check.clone());
+        if rule.judges_silence() {
+            self.judging_silence.push((check.clone(), Arc::clone(&rule)));
+        }
         let all = self.by_check.entry(check).or_default();
         all.window_ms = all.window_ms.max(duration::millis(rule.window()));
         all.rules.push(rule);
@@ -215,11 +220,10 @@ impl RuleBook {
         rules.into_iter().find(|rule| rule.rule.name == *name)
     }
 
-    /// Checks that have rules which may hold because nothing comes.
-    pub fn judging_silence(&self) -> impl Iterator<Item = (&CheckName, &Arc<CompiledRule>)> {
-        let rules =
-            self.by_check.iter().flat_map(|(check, all)| all.rules.iter().map(move |rule| (check, rule)));
-        rules.filter(|(_, rule)| rule.judges_silence())
+    /// Rules that may hold because nothing comes, with their checks.
+    #[must_use]
+    pub fn judging_silence(&self) -> &[(CheckName, Arc<CompiledRule>)] {
+        &self.judging_silence
     }
 
     /// How far back any rule looks, in milliseconds.
