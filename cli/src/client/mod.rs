@@ -7,6 +7,7 @@ mod files;
 mod history;
 mod http;
 mod keys;
+mod library;
 mod rule_test;
 mod run;
 mod show;
@@ -60,6 +61,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Silence(SilenceCommand::Expire(args)) => attend::expire(&args).await,
             ClientCommand::Rule(RuleCommand::Test { file }) => rule_test::run(&file),
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
+            ClientCommand::Library(command) => library::run(&command),
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,
         }
