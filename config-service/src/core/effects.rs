@@ -29,7 +29,7 @@ pub(crate) struct Prospect {
 impl Prospect {
     pub(crate) fn new(changes: &[LogChange]) -> Self {
         let checks = changes.iter().filter_map(|change| match change {
-            LogChange::DocumentPut { document: Document::Check(check) } => {
+            LogChange::DocumentPut { document: Document::Check(check), .. } => {
                 Some((check.name.clone(), Some(CompiledCheck::new(check))))
             }
             LogChange::DocumentDeleted { kind: Kind::Check, name } => {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     plan::Documents,
     resolve::{self, CompiledCheck, Outcome, Outcomes},
+    signing::{self, Signed},
 };
 
 /// Most bytes of one host's facts and labels together.
@@ -72,6 +73,8 @@ impl Entry {
 pub(crate) struct Model {
     pub(crate) revision: u64,
     pub(crate) documents: Arc<Documents>,
+    /// Those of them that are signed.
+    pub(crate) signed: Arc<Signed>,
     pub(crate) keys: Arc<Keys>,
     hashes: HashMap<String, String>,
     checks: BTreeMap<CheckName, CompiledCheck>,
@@ -128,12 +131,17 @@ impl Model {
         self.revision = record.revision;
         for change in &record.changes {
             match change {
-                LogChange::DocumentPut { document } => {
+                LogChange::DocumentPut { document, signature } => {
                     if let Document::Check(check) = document {
                         self.checks.insert(check.name.clone(), CompiledCheck::new(check));
                         touched.checks.insert(check.name.clone());
                     }
                     let key = (document.kind(), document.name().to_owned());
+                    let signed = Arc::make_mut(&mut self.signed);
+                    match signing::signed(document, signature.as_ref()) {
+                        Some(document) => drop(signed.insert(key.clone(), document)),
+                        None => drop(signed.remove(&key)),
+                    }
                     Arc::make_mut(&mut self.documents).insert(key, document.clone());
                 }
                 LogChange::DocumentDeleted { kind, name } => {
@@ -143,6 +151,7 @@ impl Model {
                         self.checks.remove(&name);
                         touched.checks.insert(name);
                     }
+                    Arc::make_mut(&mut self.signed).remove(&(*kind, name.clone()));
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
                 }
                 LogChange::KeyCreated { key } => touched.hosts.extend(self.key_created(key.clone())),
@@ -274,7 +283,12 @@ impl Model {
         let Some(entry) = self.hosts.get_mut(agent) else { return Err("try again".to_owned()) };
         let record = &mut entry.record;
         let revision = record.revision_wanted;
-        if request.etag.as_ref() == Some(&record.etag) {
+        let needed = || signing::needed(&entry.outcomes, &self.signed);
+        let etag = match request.signed {
+            true => format!("{}.{}", record.etag, signing::digest(needed())),
+            false => record.etag.clone(),
+        };
+        if request.etag.as_ref() == Some(&etag) {
             (record.revision_applied, record.error) = (Some(revision), None);
             return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
@@ -282,7 +296,8 @@ impl Model {
             Outcome::Runs(way) => Some(way.spec.clone()),
             Outcome::Unfit(_) => None,
         });
-        let config = AgentConfig { revision, etag: record.etag.clone(), checks: checks.collect() };
+        let documents = if request.signed { needed().cloned().collect() } else { Vec::new() };
+        let config = AgentConfig { revision, etag, checks: checks.collect(), documents };
         Ok(Seen { reply: ConfigReply::Full { config }, unsaved: entry.unsaved })
     }
 
@@ -437,13 +452,15 @@ mod tests {
             etag: None,
             agent_version: None,
             origin: Origin::Agent,
+            signed: false,
         }
     }
 
     fn put(model: &mut Model, text: &str) -> Vec<AgentId> {
         let file = SourceFile { path: "x".to_owned(), text: text.to_owned() };
         let documents = documents::read(&[file], |_, _| true).unwrap();
-        let changes = documents.into_iter().map(|document| LogChange::DocumentPut { document });
+        let changes =
+            documents.into_iter().map(|document| LogChange::DocumentPut { document, signature: None });
         fold(model, changes.collect())
     }
 
