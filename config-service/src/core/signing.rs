@@ -61,7 +61,7 @@ pub(crate) fn attach(
         for change in changes.iter_mut().filter(|change| puts(change, *kind, name)) {
             let LogChange::DocumentPut { document, signature: place } = change else { continue };
             let own = signed(document, Some(signature));
-            if !own.is_some_and(|own| signature.verify(&own.document).is_ok()) {
+            if own.is_none_or(|own| signature.verify(&own.document).is_err()) {
                 return refused(format!(
                     "the signature of {kind} {name} does not fit the document as it is read here: use a `dogwatch` of \
                      the server's version"
