@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use documents::HostView;
+use documents::{HostView, Outcome, Outcomes, Resolver};
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
     admin::{Explanation, Host, HostList, HostQuery, UnfitCheck},
@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     plan::Documents,
-    resolve::{self, CompiledCheck, Outcome, Outcomes},
     signing::{self, Signed},
 };
 
@@ -77,7 +76,7 @@ pub(crate) struct Model {
     pub(crate) signed: Arc<Signed>,
     pub(crate) keys: Arc<Keys>,
     hashes: HashMap<String, String>,
-    checks: BTreeMap<CheckName, CompiledCheck>,
+    resolver: Resolver,
     hosts: BTreeMap<AgentId, Entry>,
     max_hosts: usize,
 }
@@ -107,12 +106,9 @@ impl Model {
         hosts: Vec<(AgentId, HostRecord)>,
         max_hosts: usize,
     ) -> (Self, Vec<AgentId>) {
-        let mut model = Self { revision, documents: Arc::new(documents), max_hosts, ..Self::default() };
-        for ((_, _), document) in model.documents.iter() {
-            if let Document::Check(check) = document {
-                model.checks.insert(check.name.clone(), CompiledCheck::new(check));
-            }
-        }
+        let resolver = Resolver::new(documents.values());
+        let mut model =
+            Self { revision, documents: Arc::new(documents), resolver, max_hosts, ..Self::default() };
         for (agent, record) in hosts {
             model.hosts.insert(agent, Entry { record, ..Entry::default() });
         }
@@ -132,8 +128,8 @@ impl Model {
         for change in &record.changes {
             match change {
                 LogChange::DocumentPut { document, signature } => {
+                    self.resolver.put(document);
                     if let Document::Check(check) = document {
-                        self.checks.insert(check.name.clone(), CompiledCheck::new(check));
                         touched.checks.insert(check.name.clone());
                     }
                     let key = (document.kind(), document.name().to_owned());
@@ -145,10 +141,10 @@ impl Model {
                     Arc::make_mut(&mut self.documents).insert(key, document.clone());
                 }
                 LogChange::DocumentDeleted { kind, name } => {
+                    self.resolver.remove(*kind, name);
                     if *kind == Kind::Check
                         && let Ok(name) = CheckName::new(name)
                     {
-                        self.checks.remove(&name);
                         touched.checks.insert(name);
                     }
                     Arc::make_mut(&mut self.signed).remove(&(*kind, name.clone()));
@@ -212,23 +208,19 @@ impl Model {
     fn resolve(&mut self, agent: &AgentId, some: Option<&BTreeSet<CheckName>>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
         let (facts, labels) = entry.known();
-        let host = HostView { agent, facts: &facts, labels: &labels };
-        let outcome = |name: &CheckName| self.checks.get(name)?.outcome(&host);
         match some {
-            None => {
-                entry.outcomes =
-                    self.checks.keys().filter_map(|name| Some((name.clone(), outcome(name)?))).collect();
-            }
+            None => entry.outcomes = self.resolver.outcomes(agent, &facts, &labels),
             Some(names) => {
+                let host = HostView::new(agent, &facts, &labels);
                 for name in names {
-                    match outcome(name) {
+                    match self.resolver.outcome(name, &host) {
                         Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
                         None => entry.outcomes.remove(name),
                     };
                 }
             }
         }
-        let etag = resolve::etag(&entry.outcomes);
+        let etag = documents::etag(&entry.outcomes);
         if etag == entry.record.etag {
             return false;
         }
@@ -293,7 +285,7 @@ impl Model {
             return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
         let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
-            Outcome::Runs(way) => Some(way.spec.clone()),
+            Outcome::Runs(way) => Some(way.spec().clone()),
             Outcome::Unfit(_) => None,
         });
         let documents = if request.signed { needed().cloned().collect() } else { Vec::new() };
@@ -341,9 +333,11 @@ impl Model {
     /// `None`: there is no such host, or no such check.
     pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
         let (facts, labels, _) = self.view(agent)?;
-        let document = self.documents.get(&(Kind::Check, check.to_string()))?;
-        let Document::Check(check) = document else { return None };
-        Some(resolve::explain(check, &HostView { agent, facts: &facts, labels: &labels }))
+        self.resolver.explain(check, agent, &facts, &labels)
+    }
+
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     pub(crate) fn agents(&self) -> Vec<AgentId> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use documents::{Outcome, Outcomes};
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{DocumentChange, DocumentSignature},
@@ -14,10 +15,7 @@ use protocol::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{
-    plan::Documents,
-    resolve::{Outcome, Outcomes},
-};
+use super::plan::Documents;
 
 /// The documents that are signed, ready to be sent.
 pub(crate) type Signed = BTreeMap<(Kind, String), SignedDocument>;
