@@ -16,7 +16,7 @@ use crate::{
         sender::Sender,
     },
     settings::Settings,
-    store::{results::Results, spool::Limits},
+    store::{self, results::Results, spool::Limits},
 };
 
 /// Start the agent. It needs no broker: it begins with the last good configuration and its spool (G7).
@@ -51,12 +51,13 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
     });
     let (path, metrics, clock) = (settings.state.clone(), Metrics::register(&ctx), Clock::start());
     let limits = Limits { max_bytes: settings.spool_max_bytes, max_age: settings.spool_max_age };
-    let (folder, results) = {
+    let (folder, results, accepted) = {
         let (metrics, now) = (metrics.clone(), clock.now());
         tokio::task::spawn_blocking(move || {
             let folder = DataFolder::open(&path)?;
             let results = Results::open(&folder.path().join("spool"), limits, now, metrics)?;
-            anyhow::Ok((folder, results))
+            let accepted = store::trust::load(folder.path()).map_err(anyhow::Error::msg)?;
+            anyhow::Ok((folder, results, accepted))
         })
         .await??
     };
@@ -68,6 +69,7 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
         ctx: ctx.clone(),
         agent: agent.clone(),
         folder: folder.path().to_owned(),
+        accepted,
         local: local_changes,
         poll: settings.poll,
         seed,

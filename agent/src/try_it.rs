@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use protocol::{CheckResult, VERSION, config::ConfigRequest, subject};
+use protocol::{CheckResult, Facts, VERSION, config::ConfigRequest, subject};
 use serde::Serialize;
 use serde_json::json;
 use service_kit::{
@@ -20,9 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::{
-        check::{At, Check, Plan, WireReply, Work, phase_seed},
+        check::{At, Check, Plan, WireConfig, WireReply, Work, phase_seed},
         guard::time,
         schedule::Schedule,
+        trust::Grounds,
     },
     inbound::local::Local,
     outbound::{
@@ -91,22 +92,30 @@ async fn ask(settings: &Settings, local: &Local) -> anyhow::Result<Plan> {
     problems.iter().for_each(|problem| tracing::warn!("facts left out: {problem}"));
     let question = ConfigRequest {
         v: VERSION,
-        facts: Some(facts),
+        facts: Some(facts.clone()),
         labels: local.labels.clone(),
         etag: None,
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         origin: protocol::Origin::Agent,
+        signed: local.trust.is_on(),
     };
     let subject = subject::config_get(&agent);
     let reply = request::<_, WireReply>(&client, &subject, &question, TIMEOUT).await?;
     service_kit::process::leave(&client).await;
     match reply {
-        WireReply::Full { config } => {
-            Ok(Plan::read(&config).map_err(anyhow::Error::msg)?.under(&local.policy))
-        }
+        WireReply::Full { config } => judged(settings, local, &config, &facts),
         WireReply::Refused { reason } => anyhow::bail!("the config-service refuses this agent: {reason}"),
         WireReply::Unchanged { .. } => anyhow::bail!("the config-service sent no configuration"),
     }
+}
+
+/// What of a configuration this host believes and lets run. What it accepts by that is not kept.
+fn judged(settings: &Settings, local: &Local, config: &WireConfig, facts: &Facts) -> anyhow::Result<Plan> {
+    let mut accepted = store::trust::load(&settings.state).map_err(anyhow::Error::msg)?;
+    let (agent, now_ms) = (settings.id()?, service_kit::now_ms());
+    let grounds = Grounds { agent: &agent, facts, labels: &local.labels, now_ms };
+    let plan = local.trust.plan(config, &grounds, &mut accepted).map_err(anyhow::Error::msg)?;
+    Ok(plan.under(&local.policy))
 }
 
 /// One check as it would run.
@@ -237,8 +246,7 @@ fn print_config(settings: &Settings, local: &Local) -> anyhow::Result<(String, b
     let kept = store::config::load(&settings.state).map_err(|error| {
         anyhow::anyhow!("the configuration in {} cannot be read: {error}", settings.state.display())
     })?;
-    let plan = kept.as_ref().map(Plan::read).transpose().map_err(anyhow::Error::msg)?;
-    let plan = plan.map(|plan| plan.under(&local.policy));
+    let plan = kept.map(|kept| judged(settings, local, &kept.wire, &kept.facts)).transpose()?;
     // Not settings, but what was asked for.
     let trial = ["print_config", "dry_run", "once", "output", "config"];
     let all: Vec<Effective> = all

@@ -13,3 +13,4 @@ pub mod perfdata;
 pub mod policy;
 pub mod schedule;
 pub mod timetable;
+pub mod trust;

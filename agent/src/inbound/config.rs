@@ -19,10 +19,13 @@ use tokio::{sync::watch, time::Instant};
 
 use super::local::Local;
 use crate::{
-    core::check::{Plan, WireConfig, WireReply, cut},
+    core::{
+        check::{Plan, WireConfig, WireReply, cut},
+        trust::{Accepted, Grounds},
+    },
     metrics::Metrics,
     outbound::probe::own_facts::HostFacts,
-    store,
+    store::{self, config::Saved},
 };
 
 /// After a nudge each agent waits a moment of its own within this, so that a change of all hosts is no stampede.
@@ -33,6 +36,8 @@ pub struct Follower {
     pub ctx: Context,
     pub agent: AgentId,
     pub folder: PathBuf,
+    /// What the host accepted up to now.
+    pub accepted: Accepted,
     /// What the host itself says; changed by a reload.
     pub local: watch::Receiver<Local>,
     pub poll: Duration,
@@ -45,8 +50,8 @@ pub struct Follower {
 struct State {
     follower: Follower,
     plan: watch::Sender<Arc<Plan>>,
-    /// The configuration of `plan` as it came, to be written again under a new revision.
-    wire: Option<WireConfig>,
+    /// The configuration of `plan` as it came, to be judged and written again.
+    saved: Option<Saved>,
     facts: HostFacts,
     /// Programs that give facts are to be run again now.
     facts_anew: bool,
@@ -70,7 +75,7 @@ impl Follower {
             backoff: Backoff::new(RETRY_FIRST, poll.max(RETRY_FIRST)),
             follower: self,
             plan,
-            wire: None,
+            saved: None,
             facts: HostFacts::default(),
             facts_anew: false,
             host_problems: Vec::new(),
@@ -133,9 +138,9 @@ impl Follower {
 impl State {
     fn load(&mut self) {
         let loaded = store::config::load(&self.follower.folder).map_err(|error| error.to_string());
-        let plan = loaded.and_then(|wire| {
-            self.wire = wire;
-            self.wire.as_ref().map(|wire| self.read(wire)).transpose()
+        let plan = loaded.and_then(|saved| {
+            self.saved = saved;
+            self.saved.clone().map(|saved| self.read(&saved)).transpose()
         });
         match plan {
             Ok(Some(plan)) => {
@@ -157,18 +162,25 @@ impl State {
         }
     }
 
-    /// The configuration as this host's policy lets it run.
-    fn read(&self, wire: &WireConfig) -> Result<Plan, String> {
-        Ok(Plan::read(wire)?.under(&self.follower.local.borrow().policy))
+    /// The configuration as far as this host believes it and its policy lets it run.
+    fn read(&mut self, saved: &Saved) -> Result<Plan, String> {
+        let Follower { agent, local, accepted, .. } = &mut self.follower;
+        let local = local.borrow();
+        let grounds =
+            Grounds { agent, facts: &saved.facts, labels: &local.labels, now_ms: service_kit::now_ms() };
+        Ok(local.trust.plan(&saved.wire, &grounds, accepted)?.under(&local.policy))
     }
 
     /// The host's labels, policy or facts may be others now.
     fn reload(&mut self) {
         self.facts_anew = true;
         self.status_due = true;
-        let plan = self.wire.as_ref().and_then(|wire| self.read(wire).ok());
+        let plan = self.saved.clone().and_then(|saved| self.read(&saved).ok());
         if let Some(plan) = plan.filter(|plan| *plan != **self.plan.borrow()) {
-            tracing::info!(problem = plan.problem(), "the checks changed with this host's policy");
+            tracing::info!(
+                problem = plan.problem(),
+                "the checks changed with this host's policy, keys or labels"
+            );
             self.plan.send_replace(Arc::new(plan));
         }
     }
@@ -200,9 +212,10 @@ impl State {
             v: VERSION,
             facts: new_facts,
             labels: self.follower.local.borrow().labels.clone(),
-            etag: self.wire.as_ref().map(|_| known.etag.clone()),
+            etag: self.saved.as_ref().map(|_| known.etag.clone()),
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             origin: Origin::Agent,
+            signed: self.follower.local.borrow().trust.is_on(),
         };
         let subject = subject::config_get(&self.follower.agent);
         let reply = match request::<_, WireReply>(&self.follower.ctx.nats, &subject, &question, TIMEOUT).await
@@ -218,28 +231,29 @@ impl State {
         };
         match reply {
             WireReply::Unchanged { revision } => {
-                self.facts_sent = Some(facts);
+                self.facts_sent = Some(facts.clone());
                 if revision != known.revision
-                    && let Some(wire) = self.wire.clone()
+                    && let Some(Saved { wire, .. }) = self.saved.clone()
                 {
-                    return self.apply(WireConfig { revision, ..wire }).await;
+                    return self.apply(Saved { wire: WireConfig { revision, ..wire }, facts }).await;
                 }
-                if self.status_due && self.wire.is_some() {
+                if self.status_due && self.saved.is_some() {
                     self.status(known.revision, self.problem(&known)).await;
                 }
                 Ok(())
             }
             WireReply::Full { config } => {
-                self.facts_sent = Some(facts);
-                self.apply(config).await
+                self.facts_sent = Some(facts.clone());
+                self.apply(Saved { wire: config, facts }).await
             }
             WireReply::Refused { reason } => Err(format!("the config-service refuses this agent: {reason}")),
         }
     }
 
-    async fn apply(&mut self, wire: WireConfig) -> Result<(), String> {
-        let revision = wire.revision;
-        let plan = match self.read(&wire) {
+    async fn apply(&mut self, new: Saved) -> Result<(), String> {
+        let revision = new.wire.revision;
+        let before = self.follower.accepted.clone();
+        let plan = match self.read(&new) {
             Ok(plan) => plan,
             Err(reason) => {
                 self.status(revision, Some(reason.clone())).await;
@@ -252,10 +266,16 @@ impl State {
             tracing::warn!(revision, problem, "some checks cannot run");
         }
         tracing::info!(revision, checks = plan.checks.len(), "configuration applied");
+        let (folder, accepted) = (self.follower.folder.clone(), self.follower.accepted.clone());
+        self.saved = Some(new.clone());
+        let saved = tokio::task::spawn_blocking(move || {
+            // In this order: what is saved is judged again at the next start, and must not be too old for that.
+            store::config::save(&folder, &new)?;
+            if accepted == before { Ok(()) } else { store::trust::save(&folder, &accepted) }
+        })
+        .await;
+        // What runs is what was written: after a crash nothing older is accepted.
         self.plan.send_replace(Arc::new(plan));
-        let (folder, saved) = (self.follower.folder.clone(), wire.clone());
-        self.wire = Some(wire);
-        let saved = tokio::task::spawn_blocking(move || store::config::save(&folder, &saved)).await;
         if let Err(error) = saved.map_err(std::io::Error::other).flatten() {
             tracing::error!(%error, "the configuration runs but cannot be saved: a restart would begin with an older one");
         }

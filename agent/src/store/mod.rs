@@ -6,3 +6,4 @@ pub mod record;
 pub mod results;
 mod segment;
 pub mod spool;
+pub mod trust;
