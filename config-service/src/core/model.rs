@@ -46,6 +46,12 @@ pub(crate) struct HostRecord {
     pub(crate) etag: String,
     pub(crate) revision_applied: Option<u64>,
     pub(crate) error: Option<String>,
+    /// It checks signatures.
+    #[serde(default)]
+    pub(crate) signed: bool,
+    /// Newest revision of a document that it needs for that.
+    #[serde(default)]
+    pub(crate) signed_at: u64,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +93,8 @@ pub(crate) struct Touched {
     checks: BTreeSet<CheckName>,
     /// Hosts whose own facts or labels were given anew.
     hosts: BTreeSet<AgentId>,
+    /// A document that every host needs that checks signatures.
+    steering: bool,
 }
 
 /// What a host's request led to.
@@ -132,6 +140,7 @@ impl Model {
                     if let Document::Check(check) = document {
                         touched.checks.insert(check.name.clone());
                     }
+                    touched.steering |= signing::steers(document.kind());
                     let key = (document.kind(), document.name().to_owned());
                     let signed = Arc::make_mut(&mut self.signed);
                     match signing::signed(document, signature.as_ref()) {
@@ -162,7 +171,7 @@ impl Model {
 
     /// The hosts that may run something else now.
     pub(crate) fn affected(&self, touched: &Touched) -> Vec<AgentId> {
-        if touched.checks.is_empty() {
+        if touched.checks.is_empty() && !touched.steering {
             touched.hosts.iter().cloned().collect()
         } else {
             self.hosts.keys().cloned().collect()
@@ -174,9 +183,22 @@ impl Model {
         let mut changed = agents.to_vec();
         changed.retain(|agent| {
             let some = (!touched.hosts.contains(agent)).then_some(&touched.checks);
-            self.resolve(agent, some)
+            let resolved = self.resolve(agent, some);
+            self.signed_anew(agent, touched) || resolved
         });
         changed
+    }
+
+    /// Whether a host that checks signatures has to look at documents again, be it that it goes on to run the same.
+    fn signed_anew(&mut self, agent: &AgentId, touched: &Touched) -> bool {
+        let Some(Entry { record, outcomes, .. }) = self.hosts.get_mut(agent) else { return false };
+        let concerned =
+            || touched.steering || touched.checks.iter().any(|check| outcomes.contains_key(check));
+        if !record.signed || !concerned() {
+            return false;
+        }
+        (record.signed_at, record.revision_wanted) = (self.revision, self.revision);
+        true
     }
 
     /// Forget all that came from the log; hosts stay.
@@ -264,6 +286,9 @@ impl Model {
         if request.origin == Origin::Agent {
             record.origin = Origin::Agent;
         }
+        if request.origin == Origin::Agent && record.signed != request.signed {
+            (record.signed, record.signed_at) = (request.signed, self.revision);
+        }
         if let Some(version) = &request.agent_version {
             record.agent_version = Some(short(version));
         }
@@ -275,20 +300,25 @@ impl Model {
         let Some(entry) = self.hosts.get_mut(agent) else { return Err("try again".to_owned()) };
         let record = &mut entry.record;
         let revision = record.revision_wanted;
-        let needed = || signing::needed(&entry.outcomes, &self.signed);
         let etag = match request.signed {
-            true => format!("{}.{}", record.etag, signing::digest(needed())),
+            true => format!("{}.{}", record.etag, record.signed_at),
             false => record.etag.clone(),
         };
         if request.etag.as_ref() == Some(&etag) {
-            (record.revision_applied, record.error) = (Some(revision), None);
+            // An agent reports by itself what of it does not run.
+            if record.error.is_none() || request.origin != Origin::Agent {
+                (record.revision_applied, record.error) = (Some(revision), None);
+            }
             return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
         let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
             Outcome::Runs(way) => Some(way.spec().clone()),
             Outcome::Unfit(_) => None,
         });
-        let documents = if request.signed { needed().cloned().collect() } else { Vec::new() };
+        let documents = match request.signed {
+            true => signing::needed(&entry.outcomes, &self.signed).cloned().collect(),
+            false => Vec::new(),
+        };
         let config = AgentConfig { revision, etag, checks: checks.collect(), documents };
         Ok(Seen { reply: ConfigReply::Full { config }, unsaved: entry.unsaved })
     }

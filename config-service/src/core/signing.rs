@@ -13,7 +13,6 @@ use protocol::{
     log::LogChange,
     signed::{self, Signature, SignedDocument, is_signed},
 };
-use sha2::{Digest, Sha256};
 
 use super::plan::Documents;
 
@@ -112,16 +111,6 @@ pub(crate) fn needed<'a>(
 }
 
 /// Whether documents of this kind are part of what every host needs to know.
-fn steers(kind: Kind) -> bool {
+pub(crate) fn steers(kind: Kind) -> bool {
     is_signed(kind) && kind != Kind::Check
-}
-
-/// Tells two sets of signed documents apart.
-pub(crate) fn digest<'a>(documents: impl Iterator<Item = &'a SignedDocument>) -> String {
-    let mut hash = Sha256::new();
-    for signature in documents.filter_map(|document| document.signature.as_ref()) {
-        hash.update(&signature.signature);
-    }
-    let hash = protocol::hex(&hash.finalize());
-    hash.get(..16).unwrap_or(&hash).to_owned()
 }
