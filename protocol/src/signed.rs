@@ -60,7 +60,7 @@ pub enum SignatureError {
 /// Whether documents of this kind execute something, or steer what runs where.
 #[must_use]
 pub fn is_signed(kind: Kind) -> bool {
-    !matches!(kind, Kind::Rule | Kind::Receiver)
+    !matches!(kind, Kind::Rule | Kind::Receiver | Kind::Silence)
 }
 
 impl Signature {

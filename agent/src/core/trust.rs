@@ -265,3 +265,6 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

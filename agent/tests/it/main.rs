@@ -15,4 +15,5 @@ mod run;
 mod run_settings;
 mod spool;
 mod systemd;
+mod trust;
 mod try_it;

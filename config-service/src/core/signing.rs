@@ -112,5 +112,5 @@ pub(crate) fn needed<'a>(
 
 /// Whether documents of this kind are part of what every host needs to know.
 pub(crate) fn steers(kind: Kind) -> bool {
-    is_signed(kind) && kind != Kind::Check
+    matches!(kind, Kind::Group | Kind::Variables)
 }
