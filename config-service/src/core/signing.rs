@@ -111,6 +111,6 @@ pub(crate) fn needed<'a>(
 }
 
 /// Whether documents of this kind are part of what every host needs to know.
-pub(crate) fn steers(kind: Kind) -> bool {
+fn steers(kind: Kind) -> bool {
     matches!(kind, Kind::Group | Kind::Variables)
 }
