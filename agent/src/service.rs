@@ -8,11 +8,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    core::check::{Plan, phase_seed},
+    core::{
+        check::{Plan, phase_seed},
+        resolve::resolve,
+    },
     inbound::{config::Follower, link, local::Local, run},
     metrics::Metrics,
     outbound::{
         checks::{Checks, Clock, Handle},
+        resolver::Resolver,
         sender::Sender,
     },
     settings::Settings,
@@ -27,7 +31,7 @@ use crate::{
 /// # Errors
 /// When the state folder or the policy cannot be used, or no id can be made for this host.
 pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
-    launch(settings, ctx).await.map(drop)
+    launch(settings, ctx, Resolver::Here(resolve)).await.map(drop)
 }
 
 /// What [`crate::program`] needs of an agent that runs.
@@ -43,7 +47,7 @@ pub struct Running {
 ///
 /// # Errors
 /// As [`start`].
-pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running> {
+pub async fn launch(settings: Settings, ctx: Context, resolver: Resolver) -> anyhow::Result<Running> {
     let agent = settings.id()?;
     let (local, local_changes) = watch::channel({
         let settings = settings.clone();
@@ -70,12 +74,13 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
         agent: agent.clone(),
         folder: folder.path().to_owned(),
         accepted,
+        resolver,
         local: local_changes,
         poll: settings.poll,
         seed,
         metrics: metrics.clone(),
     };
-    let plan = follower.start(link.clone());
+    let plan = follower.start(link.clone()).await;
     let (orders, ordered) = tokio::sync::mpsc::channel(4);
     run::serve(&ctx, &agent, orders).await?;
 

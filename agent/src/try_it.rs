@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use protocol::{CheckResult, Facts, VERSION, config::ConfigRequest, subject};
+use protocol::{CheckResult, VERSION, config::ConfigRequest, subject};
 use serde::Serialize;
 use serde_json::json;
 use service_kit::{
@@ -20,18 +20,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::{
-        check::{At, Check, Plan, WireConfig, WireReply, Work, phase_seed},
+        check::{At, Check, Plan, WireReply, Work, phase_seed},
         guard::time,
         schedule::Schedule,
-        trust::Grounds,
     },
-    inbound::local::Local,
+    inbound::{judge::Judge, local::Local},
     outbound::{
         checks::{result, zone},
         probe::{Prober, own_facts::HostFacts},
+        resolver::Resolver,
     },
     settings::{Format, Mode, Settings},
-    store,
+    store::{self, config::Saved},
 };
 
 /// How long the broker may take to answer.
@@ -62,11 +62,11 @@ fn say(text: &str, code: ExitCode) -> ExitCode {
 fn run(settings: &Settings, mode: Mode) -> anyhow::Result<(String, bool)> {
     telemetry::init(&settings.common.log)?;
     let local = Local::load(settings)?;
-    if mode == Mode::PrintConfig {
-        return print_config(settings, &local);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let done = runtime.block_on(async {
+        if mode == Mode::PrintConfig {
+            return print_config(settings, &local).await;
+        }
         let plan = ask(settings, &local).await?;
         match mode {
             Mode::Once => once(settings, &plan).await,
@@ -103,19 +103,18 @@ async fn ask(settings: &Settings, local: &Local) -> anyhow::Result<Plan> {
     let reply = request::<_, WireReply>(&client, &subject, &question, TIMEOUT).await?;
     service_kit::process::leave(&client).await;
     match reply {
-        WireReply::Full { config } => judged(settings, local, &config, &facts),
+        WireReply::Full { config } => judged(settings, local, &Saved { wire: config, facts }).await,
         WireReply::Refused { reason } => anyhow::bail!("the config-service refuses this agent: {reason}"),
         WireReply::Unchanged { .. } => anyhow::bail!("the config-service sent no configuration"),
     }
 }
 
 /// What of a configuration this host believes and lets run. What it accepts by that is not kept.
-fn judged(settings: &Settings, local: &Local, config: &WireConfig, facts: &Facts) -> anyhow::Result<Plan> {
+async fn judged(settings: &Settings, local: &Local, saved: &Saved) -> anyhow::Result<Plan> {
     let mut accepted = store::trust::load(&settings.state).map_err(anyhow::Error::msg)?;
-    let (agent, now_ms) = (settings.id()?, service_kit::now_ms());
-    let grounds = Grounds { agent: &agent, facts, labels: &local.labels, now_ms };
-    let plan = local.trust.plan(config, &grounds, &mut accepted).map_err(anyhow::Error::msg)?;
-    Ok(plan.under(&local.policy))
+    let judge = Judge { trust: &local.trust, resolver: &Resolver::beside()?, agent: &settings.id()? };
+    let plan = judge.plan(saved, local.labels.clone(), &mut accepted, service_kit::now_ms()).await;
+    Ok(plan.map_err(anyhow::Error::msg)?.under(&local.policy))
 }
 
 /// One check as it would run.
@@ -241,12 +240,15 @@ async fn once(settings: &Settings, plan: &Plan) -> anyhow::Result<(String, bool)
     Ok((text, all && plan.problems.is_empty() && !cancel.is_cancelled()))
 }
 
-fn print_config(settings: &Settings, local: &Local) -> anyhow::Result<(String, bool)> {
+async fn print_config(settings: &Settings, local: &Local) -> anyhow::Result<(String, bool)> {
     let all = effective::<Settings>(std::env::args_os()).map_err(|error| anyhow::anyhow!("{error}"))?;
     let kept = store::config::load(&settings.state).map_err(|error| {
         anyhow::anyhow!("the configuration in {} cannot be read: {error}", settings.state.display())
     })?;
-    let plan = kept.map(|kept| judged(settings, local, &kept.wire, &kept.facts)).transpose()?;
+    let plan = match kept {
+        Some(kept) => Some(judged(settings, local, &kept).await?),
+        None => None,
+    };
     // Not settings, but what was asked for.
     let trial = ["print_config", "dry_run", "once", "output", "config"];
     let all: Vec<Effective> = all

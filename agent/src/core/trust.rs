@@ -6,16 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use documents::{Outcome, Resolver};
 use protocol::{
-    AgentId, CheckName, Facts, Labels,
+    CheckName,
     config::CheckSpec,
     document::{Document, Kind},
     signed::{PublicKey, Signature, SignedDocument},
 };
 use serde::{Deserialize, Serialize};
 
-use super::check::{Check, Plan, WireConfig, Work};
+use super::{
+    check::{Check, Plan, WireConfig, Work},
+    resolve::Resolved,
+};
 
 /// How each refusal begins.
 pub const REFUSED: &str = "refused by this agent: ";
@@ -62,14 +64,13 @@ struct Mark {
     current: u64,
 }
 
-/// By what a configuration is judged.
-#[derive(Debug, Clone, Copy)]
-pub struct Grounds<'a> {
-    pub agent: &'a AgentId,
-    pub facts: &'a Facts,
-    pub labels: &'a Labels,
-    /// In milliseconds since 1970.
-    pub now_ms: u64,
+/// What of the documents of a configuration this host believes.
+#[derive(Debug, Default)]
+pub struct Believed {
+    pub documents: Vec<Document>,
+    /// Checks whose document it does not believe, and why.
+    refused: BTreeMap<String, String>,
+    problems: Vec<String>,
 }
 
 impl std::str::FromStr for TrustedKey {
@@ -120,45 +121,47 @@ impl Trust {
         self.required || !self.keys.is_empty()
     }
 
-    /// What of a configuration runs here. What is accepted is noted in `accepted`.
-    ///
-    /// # Errors
-    /// Why nothing of it can be run.
-    pub fn plan(
-        &self,
-        wire: &WireConfig,
-        grounds: &Grounds<'_>,
-        accepted: &mut Accepted,
-    ) -> Result<Plan, String> {
-        let mut plan = Plan::read(wire)?;
+    /// The documents of a configuration that this host believes. What it accepts by that is noted in `accepted`.
+    #[must_use]
+    pub fn believed(&self, wire: &WireConfig, accepted: &mut Accepted, now_ms: u64) -> Believed {
+        let mut believed = Believed::default();
         if !self.is_on() {
-            return Ok(plan);
+            return believed;
         }
-        let mut believed = Vec::new();
-        let mut refused = BTreeMap::new();
         for value in &wire.documents {
             if !self.required && value.get("signature").is_none() {
                 continue;
             }
             let Some((kind, name)) = named(value) else {
-                plan.problems.push(format!("{REFUSED}a document that this version cannot read"));
+                believed.problems.push(format!("{REFUSED}a document that this version cannot read"));
                 continue;
             };
-            match self.believe(value, accepted, grounds.now_ms) {
-                Ok(document) => believed.push(document),
-                Err(reason) if kind == "Check" => drop(refused.insert(name.to_owned(), reason)),
-                Err(reason) => plan.problems.push(format!("{kind} {name}: {REFUSED}{reason}")),
+            match self.believe(value, accepted, now_ms) {
+                Ok(document) => believed.documents.push(document),
+                Err(reason) if kind == "Check" => drop(believed.refused.insert(name.to_owned(), reason)),
+                Err(reason) => believed.problems.push(format!("{kind} {name}: {REFUSED}{reason}")),
             }
         }
-        // Gone again when this returns: between changes it would be memory for nothing.
-        let outcomes = Resolver::new(&believed).outcomes(grounds.agent, grounds.facts, grounds.labels);
+        believed
+    }
+
+    /// What of a configuration runs here, if `own` is what comes of the documents that are believed.
+    ///
+    /// # Errors
+    /// Why nothing of it can be run.
+    pub fn plan(&self, wire: &WireConfig, believed: Believed, own: &Resolved) -> Result<Plan, String> {
+        let mut plan = Plan::read(wire)?;
+        if !self.is_on() {
+            return Ok(plan);
+        }
+        plan.problems.extend(believed.problems);
         for (name, value) in wire.checks.iter().filter_map(|value| Some((check_name(value)?, value))) {
-            let own = outcomes.get(&name);
-            let signed = own.is_some() || refused.contains_key(name.as_str()) || is_signed(&believed, &name);
+            let (refused, own) = (believed.refused.get(name.as_str()), own.get(&name));
+            let signed = refused.is_some() || is_signed(&believed.documents, &name);
             if !signed && !self.required {
                 continue;
             }
-            if let Err(reason) = agree(value, own, refused.get(name.as_str()), signed) {
+            if let Err(reason) = agree(value, own, refused, signed) {
                 plan.refuse(&name, format!("{REFUSED}{reason}"));
             }
         }
@@ -222,19 +225,17 @@ impl Accepted {
 /// Whether what the service says of a check is what the signed document makes of this host.
 fn agree(
     told: &serde_json::Value,
-    own: Option<&Outcome>,
+    own: Option<&Result<CheckSpec, String>>,
     refused: Option<&String>,
     signed: bool,
 ) -> Result<(), String> {
     match (own, refused) {
         (_, Some(reason)) => Err(reason.clone()),
-        (Some(Outcome::Runs(way)), None) => match CheckSpec::deserialize(told) {
-            Ok(told) if told == *way.spec() => Ok(()),
+        (Some(Ok(own)), None) => match CheckSpec::deserialize(told) {
+            Ok(told) if told == *own => Ok(()),
             _ => Err("the service says to run it otherwise than the signed document does".to_owned()),
         },
-        (Some(Outcome::Unfit(reason)), None) => {
-            Err(format!("the signed document does not fit this host: {reason}"))
-        }
+        (Some(Err(reason)), None) => Err(format!("the signed document does not fit this host: {reason}")),
         (None, None) if signed => {
             Err("the signed document does not select this host, by its own facts and labels".to_owned())
         }

@@ -17,14 +17,14 @@ use service_kit::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::local::Local;
+use super::{judge::Judge, local::Local};
 use crate::{
     core::{
         check::{Plan, WireConfig, WireReply, cut},
-        trust::{Accepted, Grounds},
+        trust::Accepted,
     },
     metrics::Metrics,
-    outbound::probe::own_facts::HostFacts,
+    outbound::{probe::own_facts::HostFacts, resolver::Resolver},
     store::{self, config::Saved},
 };
 
@@ -36,6 +36,7 @@ pub struct Follower {
     pub ctx: Context,
     pub agent: AgentId,
     pub folder: PathBuf,
+    pub resolver: Resolver,
     /// What the host accepted up to now.
     pub accepted: Accepted,
     /// What the host itself says; changed by a reload.
@@ -66,7 +67,7 @@ struct State {
 
 impl Follower {
     /// Run what was saved last, and follow changes as a task of the service.
-    pub fn start(self, mut link: watch::Receiver<u64>) -> watch::Receiver<Arc<Plan>> {
+    pub async fn start(self, mut link: watch::Receiver<u64>) -> watch::Receiver<Arc<Plan>> {
         let (plan, receiver) = watch::channel(Arc::default());
         let tasks = self.ctx.tasks.clone();
         let poll = self.poll.mul_f64(0.8 + 0.4 * fraction(self.seed)).max(Duration::from_millis(100));
@@ -83,7 +84,7 @@ impl Follower {
             status_due: true,
             last_failure: String::new(),
         };
-        state.load();
+        state.load().await;
         tasks.clone().spawn("configuration", async move {
             let token = tasks.token();
             let ctx = &state.follower.ctx;
@@ -100,7 +101,7 @@ impl Follower {
                         state.backoff.reset();
                     }
                     // Whoever reloads may be gone; then nothing is reloaded.
-                    Ok(()) = local.changed() => state.reload(),
+                    Ok(()) = local.changed() => state.reload().await,
                     nudge = nudges.next() => {
                         anyhow::ensure!(nudge.is_some(), "the subscription to changes ended");
                         tokio::time::sleep(spread).await;
@@ -136,12 +137,16 @@ impl Follower {
 }
 
 impl State {
-    fn load(&mut self) {
+    async fn load(&mut self) {
         let loaded = store::config::load(&self.follower.folder).map_err(|error| error.to_string());
-        let plan = loaded.and_then(|saved| {
-            self.saved = saved;
-            self.saved.clone().map(|saved| self.read(&saved)).transpose()
-        });
+        let plan = match loaded {
+            Ok(Some(saved)) => {
+                self.saved = Some(saved.clone());
+                self.read(&saved).await.map(Some)
+            }
+            Ok(None) => Ok(None),
+            Err(reason) => Err(reason),
+        };
         match plan {
             Ok(Some(plan)) => {
                 tracing::info!(
@@ -163,19 +168,23 @@ impl State {
     }
 
     /// The configuration as far as this host believes it and its policy lets it run.
-    fn read(&mut self, saved: &Saved) -> Result<Plan, String> {
-        let Follower { agent, local, accepted, .. } = &mut self.follower;
-        let local = local.borrow();
-        let grounds =
-            Grounds { agent, facts: &saved.facts, labels: &local.labels, now_ms: service_kit::now_ms() };
-        Ok(local.trust.plan(&saved.wire, &grounds, accepted)?.under(&local.policy))
+    async fn read(&mut self, saved: &Saved) -> Result<Plan, String> {
+        let follower = &mut self.follower;
+        let Local { trust, labels, policy, .. } = follower.local.borrow().clone();
+        let now_ms = service_kit::now_ms();
+        let judge = Judge { trust: &trust, resolver: &follower.resolver, agent: &follower.agent };
+        let plan = judge.plan(saved, labels, &mut follower.accepted, now_ms).await?;
+        Ok(plan.under(&policy))
     }
 
     /// The host's labels, policy or facts may be others now.
-    fn reload(&mut self) {
+    async fn reload(&mut self) {
         self.facts_anew = true;
         self.status_due = true;
-        let plan = self.saved.clone().and_then(|saved| self.read(&saved).ok());
+        let plan = match self.saved.clone() {
+            Some(saved) => self.read(&saved).await.ok(),
+            None => None,
+        };
         if let Some(plan) = plan.filter(|plan| *plan != **self.plan.borrow()) {
             tracing::info!(
                 problem = plan.problem(),
@@ -253,7 +262,7 @@ impl State {
     async fn apply(&mut self, new: Saved) -> Result<(), String> {
         let revision = new.wire.revision;
         let before = self.follower.accepted.clone();
-        let plan = match self.read(&new) {
+        let plan = match self.read(&new).await {
             Ok(plan) => plan,
             Err(reason) => {
                 self.status(revision, Some(reason.clone())).await;
