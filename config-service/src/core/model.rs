@@ -562,7 +562,7 @@ mod tests {
             documents::read(&[SourceFile { path: "x".into(), text: near.clone() }], |_, _| true)
                 .unwrap()
                 .into_iter()
-                .map(|document| LogChange::DocumentPut { document })
+                .map(|document| LogChange::DocumentPut { document, signature: None })
                 .collect();
         let mut prospect = super::super::effects::Prospect::new(&model, &changes);
         prospect.look_at(&model, &model.agents());
