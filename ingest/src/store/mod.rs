@@ -4,6 +4,7 @@
 //! accounts that the batch changed and the ids that it used up. So the store never holds a result whose account does
 //! not know it, nor the other way round.
 
+pub mod block;
 pub mod catalog;
 pub mod engine;
 pub mod page;
