@@ -26,6 +26,9 @@ pub struct Settings {
     /// How long results are kept, from when they were stored
     #[arg(long, env = "DOGWATCH_INGEST_RETENTION", value_name = "DURATION", default_value = "15d", value_parser = duration)]
     pub retention: Duration,
+    /// How long results lie in the hot log before they are sealed into blocks, unless it grows large
+    #[arg(long, env = "DOGWATCH_INGEST_SEAL_AFTER", value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub seal_after: Duration,
     /// How long roll-ups of five minutes are kept; they are made when the results go
     #[arg(long, env = "DOGWATCH_INGEST_RETENTION_5M", value_name = "DURATION", default_value = "90d", value_parser = duration)]
     pub retention_5m: Duration,
@@ -52,6 +55,7 @@ impl Settings {
     #[must_use]
     pub fn retention(&self) -> Retention {
         Retention {
+            hot: self.seal_after,
             results: self.retention,
             five_minutes: self.retention_5m,
             hours: self.retention_1h,

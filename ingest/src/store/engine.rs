@@ -385,7 +385,7 @@ impl ResultStore for Fjall {
 
     fn maintain(&self, now_ms: u64, retention: &Retention) -> Result<Maintained, StoreError> {
         self.with_open(|open| {
-            let sealed = self.seal(open, now_ms)?;
+            let sealed = self.seal(open, now_ms, retention)?;
             let merged = self.merge(open, now_ms)?;
             let expired = self.expire(open, now_ms, retention)?;
             self.expire_ids(open, now_ms)?;

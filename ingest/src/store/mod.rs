@@ -97,10 +97,12 @@ pub struct NewResult<'a> {
     pub json: &'a [u8],
 }
 
-/// How long what is kept, from when it was measured and stored.
+/// How long what is kept, and as what.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Results as they came.
+    /// In the hot log, from when it was stored; with much in it, it is sealed earlier.
+    pub hot: Duration,
+    /// Results as they came, from when they were measured and stored.
     pub results: Duration,
     /// Roll-ups, made of results when these go.
     pub five_minutes: Duration,

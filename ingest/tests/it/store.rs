@@ -37,7 +37,13 @@ fn commit(store: &Fjall, now_ms: u64, seq: u64, at_ms: u64, ids: &[&str]) -> Res
 
 fn keep(days: u64) -> Retention {
     let results = Duration::from_secs(days * 86_400);
-    Retention { results, five_minutes: 2 * results, hours: 4 * results, max_bytes: u64::MAX }
+    Retention {
+        hot: Duration::from_secs(3600),
+        results,
+        five_minutes: 2 * results,
+        hours: 4 * results,
+        max_bytes: u64::MAX,
+    }
 }
 
 fn scan() -> Scan {

@@ -3,20 +3,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fjall::Readable;
-use protocol::{CheckResult, limits};
+use protocol::{CheckResult, duration::millis, limits};
 
 use super::{Switch, Writers};
 use crate::store::{
-    StoreError,
+    Retention, StoreError,
     engine::{DAY_MS, Fjall, Open, View},
     row::{self, Row, RowError},
     segment::Partition,
 };
 
-/// The hot log is sealed when it holds so much, or is so old.
+/// The hot log is sealed when it holds so much, however young.
 const HOT_RESULTS: u64 = 500_000;
 const HOT_BYTES: u64 = 128 * 1024 * 1024;
-const HOT_AGE_MS: u64 = 3_600_000;
 /// JSON of the results that are in memory at once, about.
 const PASS_BYTES: u64 = 16 * 1024 * 1024;
 /// Results measured longer before they were stored, or later, are strays: a clock is wrong, or a spool was long away.
@@ -35,11 +34,16 @@ struct Survey {
 
 impl Fjall {
     /// Seal the hot log if that is due. Returns how many results were moved.
-    pub(in crate::store) fn seal(&self, open: &Open, now_ms: u64) -> Result<u64, StoreError> {
+    pub(in crate::store) fn seal(
+        &self,
+        open: &Open,
+        now_ms: u64,
+        retention: &Retention,
+    ) -> Result<u64, StoreError> {
         let hot = *open.hot();
         let due = hot.results >= HOT_RESULTS
             || hot.bytes >= HOT_BYTES
-            || (hot.results > 0 && now_ms.saturating_sub(hot.oldest_ms) >= HOT_AGE_MS);
+            || (hot.results > 0 && now_ms.saturating_sub(hot.oldest_ms) >= millis(retention.hot));
         if due { self.seal_now(open, now_ms) } else { Ok(0) }
     }
 

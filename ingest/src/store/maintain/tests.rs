@@ -76,6 +76,7 @@ struct World {
 }
 
 const RETENTION: Retention = Retention {
+    hot: Duration::from_secs(3600),
     results: Duration::from_secs(2 * 86_400),
     five_minutes: Duration::from_secs(1000 * 86_400),
     hours: Duration::from_secs(1000 * 86_400),
