@@ -15,7 +15,7 @@ use protocol::{
 use service_kit::{Context, now_ms, report};
 
 use crate::{
-    core::{model::Keys, model::Model, model::Touched, plan::Documents, sign_in::SignIns},
+    core::{model::Keys, model::Model, model::Touched, plan::Documents, sign_in::SignIns, signing::Signed},
     history::History,
     inventory::Pending,
     outbound::{
@@ -68,6 +68,7 @@ impl From<SyncError> for ErrorReply {
 /// What a change is planned on.
 pub(crate) struct Snapshot {
     pub(crate) documents: Arc<Documents>,
+    pub(crate) signed: Arc<Signed>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) sign_ins: Arc<SignIns>,
     pub(crate) history: History,
@@ -434,8 +435,13 @@ impl Changes {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
         let history = History { store: Arc::clone(&self.store), newest: model.revision };
-        let (documents, keys) = (Arc::clone(&model.documents), Arc::clone(&model.keys));
-        Snapshot { documents, keys, sign_ins: Arc::clone(&model.sign_ins), history }
+        Snapshot {
+            documents: Arc::clone(&model.documents),
+            signed: Arc::clone(&model.signed),
+            keys: Arc::clone(&model.keys),
+            sign_ins: Arc::clone(&model.sign_ins),
+            history,
+        }
     }
 
     fn position(&self) -> Position {

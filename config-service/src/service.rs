@@ -120,6 +120,7 @@ fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
     let revision = loaded.position.revision;
     let (mut model, mut changed) =
         Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, max_hosts);
+    model.signed = loaded.signed.into();
     changed.extend(model.with_sign_ins(loaded.sign_ins));
     // Before the stream was read, an empty store says nothing about what a host is to run.
     let changed = if revision == 0 { Vec::new() } else { changed };

@@ -6,6 +6,7 @@ use crate::{
     AgentId, Facts, Labels,
     admin::Role,
     document::{Document, Kind},
+    signed::Signature,
 };
 
 /// One accepted change, whole. Revisions count from 1 without gaps.
@@ -30,6 +31,8 @@ pub struct LogRecord {
 pub enum LogChange {
     DocumentPut {
         document: Document,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signature: Option<Signature>,
     },
     DocumentDeleted {
         kind: Kind,

@@ -8,3 +8,4 @@ pub mod record;
 pub mod results;
 mod segment;
 pub mod spool;
+pub mod trust;

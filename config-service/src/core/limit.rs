@@ -32,9 +32,9 @@ impl HostLimit {
         let others: Vec<String> = changes
             .iter()
             .filter_map(|change| match change {
-                LogChange::DocumentPut { document: Document::Check(_) }
+                LogChange::DocumentPut { document: Document::Check(_), .. }
                 | LogChange::DocumentDeleted { kind: Kind::Check, .. } => None,
-                LogChange::DocumentPut { document } => {
+                LogChange::DocumentPut { document, .. } => {
                     Some(format!("{} {}", document.kind(), document.name()))
                 }
                 LogChange::DocumentDeleted { kind, name } => Some(format!("{kind} {name}")),

@@ -8,3 +8,4 @@ pub(crate) mod limit;
 pub(crate) mod model;
 pub(crate) mod plan;
 pub(crate) mod sign_in;
+pub(crate) mod signing;

@@ -60,8 +60,16 @@ async fn a_limited_editor_changes_its_own_hosts_and_no_others() {
     }
     // Back before the others' check: that concerns them.
     let (actor, message, within) = (String::new(), String::new(), Some(DB.to_owned()));
-    let rollback =
-        RollbackRequest { revision: 0, actor, message, dry_run: false, base: None, effects: false, within };
+    let rollback = RollbackRequest {
+        revision: 0,
+        actor,
+        message,
+        dry_run: false,
+        base: None,
+        effects: false,
+        within,
+        signatures: Vec::new(),
+    };
     let error = ask::<_, Applied>(&client, subject::ADMIN_ROLLBACK, &rollback).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Forbidden, "{}", error.message);
     let rollback = RollbackRequest { revision: 1, ..rollback };

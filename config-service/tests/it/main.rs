@@ -13,3 +13,4 @@ mod limited;
 mod operators;
 
 mod sign_in;
+mod signing;

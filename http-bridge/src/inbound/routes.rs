@@ -23,7 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     HttpMetrics, Limits, access_api,
     account::{self, Who},
-    agent_api,
+    agent_api, attend_api,
     listener::Peer,
     operator_api, run,
 };
@@ -87,6 +87,10 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/checks", get(operator_api::checks))
         .route("/api/v1/results", get(operator_api::results))
         .route("/api/v1/alerts", get(operator_api::alerts))
+        .route("/api/v1/alerts/{id}/why", get(attend_api::why))
+        .route("/api/v1/alerts/{id}/acknowledge", post(attend_api::acknowledge))
+        .route("/api/v1/silences", get(attend_api::silences).post(attend_api::silence))
+        .route("/api/v1/silences/{name}", delete(attend_api::expire))
         .route("/api/v1/loss", get(operator_api::loss))
         .route("/api/v1/keys", post(operator_api::create_key).get(operator_api::list_keys))
         .route("/api/v1/keys/{id}", delete(operator_api::revoke_key))
@@ -107,6 +111,8 @@ const ABOUT: &str = "dogwatch\n\n\
     POST /api/submit         what it found\n\
     GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain   (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
+    GET  /api/v1/alerts/ID/why, silences   (key of role viewer)\n\
+    POST /api/v1/alerts/ID/acknowledge, silences; DELETE /api/v1/silences/NAME   (key of role editor)\n\
     POST /api/v1/hosts/HOST/checks/CHECK/run   run it now (key of role editor)\n\
     /api/v1/keys, tokens; GET /api/v1/audit; POST /api/v1/hosts/HOST/revoke   (key of role admin)\n\
     GET  /livez, /readyz, /metrics\n\n\

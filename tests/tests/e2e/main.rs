@@ -7,6 +7,7 @@ mod first_session;
 mod outages;
 mod run_now;
 mod shell_agent;
+mod signing;
 mod stack;
 
 use std::time::Duration;
