@@ -20,6 +20,7 @@ pub mod error;
 pub mod id;
 pub mod limits;
 pub mod log;
+pub mod operate;
 pub mod pattern;
 pub mod pointer;
 pub mod query;
@@ -31,12 +32,16 @@ pub mod size;
 pub mod stored;
 pub mod stream;
 pub mod subject;
+pub mod targeting;
 pub mod threshold;
+pub mod timestamp;
 pub mod work;
 
 pub use codec::{DecodeError, decode, encode, hex};
 pub use error::{ErrorCode, ErrorReply};
-pub use id::{AgentId, CheckName, IdError, ReceiverName, RuleName};
+pub use id::{
+    ActionName, AgentId, CheckName, GroupName, IdError, ReceiverName, RuleName, SilenceName, VariablesName,
+};
 pub use reply::Reply;
 pub use result::{CheckResult, Metric, Origin, Status};
 pub use scalar::Scalar;
@@ -50,3 +55,6 @@ pub type Facts = std::collections::BTreeMap<String, serde_json::Value>;
 
 /// Labels that an operator gave a host: `role=web`.
 pub type Labels = std::collections::BTreeMap<String, String>;
+
+/// Variables that an operator gave a host by documents: texts, numbers, truth values, and lists of them.
+pub type Vars = std::collections::BTreeMap<String, serde_json::Value>;

@@ -5,4 +5,3 @@ pub(crate) mod effects;
 pub(crate) mod keys;
 pub(crate) mod model;
 pub(crate) mod plan;
-pub(crate) mod resolve;

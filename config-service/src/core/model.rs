@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use documents::HostView;
+use documents::{HostView, Outcome, Outcomes, Resolver};
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
     admin::{Explanation, Host, HostList, HostQuery, UnfitCheck},
@@ -17,10 +17,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    plan::Documents,
-    resolve::{self, CompiledCheck, Outcome, Outcomes},
-};
+use super::plan::Documents;
 
 /// Most bytes of one host's facts and labels together.
 pub(super) const HOST_BYTES: usize = 64 * 1024;
@@ -74,7 +71,7 @@ pub(crate) struct Model {
     pub(crate) documents: Arc<Documents>,
     pub(crate) keys: Arc<Keys>,
     hashes: HashMap<String, String>,
-    checks: BTreeMap<CheckName, CompiledCheck>,
+    resolver: Resolver,
     hosts: BTreeMap<AgentId, Entry>,
     max_hosts: usize,
 }
@@ -104,12 +101,9 @@ impl Model {
         hosts: Vec<(AgentId, HostRecord)>,
         max_hosts: usize,
     ) -> (Self, Vec<AgentId>) {
-        let mut model = Self { revision, documents: Arc::new(documents), max_hosts, ..Self::default() };
-        for ((_, _), document) in model.documents.iter() {
-            if let Document::Check(check) = document {
-                model.checks.insert(check.name.clone(), CompiledCheck::new(check));
-            }
-        }
+        let resolver = Resolver::new(documents.values());
+        let mut model =
+            Self { revision, documents: Arc::new(documents), resolver, max_hosts, ..Self::default() };
         for (agent, record) in hosts {
             model.hosts.insert(agent, Entry { record, ..Entry::default() });
         }
@@ -129,18 +123,18 @@ impl Model {
         for change in &record.changes {
             match change {
                 LogChange::DocumentPut { document } => {
+                    self.resolver.put(document);
                     if let Document::Check(check) = document {
-                        self.checks.insert(check.name.clone(), CompiledCheck::new(check));
                         touched.checks.insert(check.name.clone());
                     }
                     let key = (document.kind(), document.name().to_owned());
                     Arc::make_mut(&mut self.documents).insert(key, document.clone());
                 }
                 LogChange::DocumentDeleted { kind, name } => {
+                    self.resolver.remove(*kind, name);
                     if *kind == Kind::Check
                         && let Ok(name) = CheckName::new(name)
                     {
-                        self.checks.remove(&name);
                         touched.checks.insert(name);
                     }
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
@@ -203,23 +197,19 @@ impl Model {
     fn resolve(&mut self, agent: &AgentId, some: Option<&BTreeSet<CheckName>>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
         let (facts, labels) = entry.known();
-        let host = HostView { agent, facts: &facts, labels: &labels };
-        let outcome = |name: &CheckName| self.checks.get(name)?.outcome(&host);
         match some {
-            None => {
-                entry.outcomes =
-                    self.checks.keys().filter_map(|name| Some((name.clone(), outcome(name)?))).collect();
-            }
+            None => entry.outcomes = self.resolver.outcomes(agent, &facts, &labels),
             Some(names) => {
+                let host = HostView::new(agent, &facts, &labels);
                 for name in names {
-                    match outcome(name) {
+                    match self.resolver.outcome(name, &host) {
                         Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
                         None => entry.outcomes.remove(name),
                     };
                 }
             }
         }
-        let etag = resolve::etag(&entry.outcomes);
+        let etag = documents::etag(&entry.outcomes);
         if etag == entry.record.etag {
             return false;
         }
@@ -279,7 +269,7 @@ impl Model {
             return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
         let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
-            Outcome::Runs(way) => Some(way.spec.clone()),
+            Outcome::Runs(way) => Some(way.spec().clone()),
             Outcome::Unfit(_) => None,
         });
         let config = AgentConfig { revision, etag: record.etag.clone(), checks: checks.collect() };
@@ -326,9 +316,11 @@ impl Model {
     /// `None`: there is no such host, or no such check.
     pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
         let (facts, labels, _) = self.view(agent)?;
-        let document = self.documents.get(&(Kind::Check, check.to_string()))?;
-        let Document::Check(check) = document else { return None };
-        Some(resolve::explain(check, &HostView { agent, facts: &facts, labels: &labels }))
+        self.resolver.explain(check, agent, &facts, &labels)
+    }
+
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     pub(crate) fn agents(&self) -> Vec<AgentId> {

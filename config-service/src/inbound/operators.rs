@@ -151,7 +151,7 @@ impl Operators {
 
     fn effects(&self, changes: &[LogChange]) -> Effects {
         let model = || self.model.read().unwrap_or_else(PoisonError::into_inner);
-        let mut prospect = Prospect::new(changes);
+        let mut prospect = Prospect::new(&model(), changes);
         let agents = model().agents();
         // Between the portions agents get their answers.
         agents.chunks(HOSTS_AT_ONCE).for_each(|agents| prospect.look_at(&model(), agents));
