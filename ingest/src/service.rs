@@ -5,8 +5,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::{
     counters::Counters,
-    inbound::{questions, results},
-    outbound::watermarks,
+    inbound::{prometheus, questions, results},
+    outbound::{hosts, watermarks},
+    query::Prometheus,
     settings::Settings,
     store::{Fjall, ResultStore},
     writer::{Writer, WriterError},
@@ -36,6 +37,8 @@ pub async fn start_with(
 ) -> anyhow::Result<()> {
     let (writer, thread) = Writer::start(Arc::clone(&store), counters).await?;
     ctx.tasks.spawn("store", async move { Ok(thread.await?) });
+    let prometheus = Prometheus::new(Arc::clone(&store), hosts::follow(&ctx), &settings, ctx.tasks.token());
+    prometheus::answer(&ctx, prometheus, settings.query_timeout).await?;
     questions::answer(&ctx, writer.clone(), store).await?;
     watermarks::publish(&ctx, writer.clone());
     expire(&ctx, writer.clone(), settings.retention);

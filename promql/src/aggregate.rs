@@ -118,7 +118,10 @@ fn best(groups: Vec<(Labels, Vec<Row>)>, counts: &[f64], top: bool) -> Result<Va
         let mut order = Vec::new();
         for (place, count) in counts.iter().enumerate() {
             if !(-9.2e18..=9.2e18).contains(count) {
-                return Err(Error::execution(format!("Scalar value {} overflows int64", json::number(*count))));
+                return Err(Error::execution(format!(
+                    "Scalar value {} overflows int64",
+                    json::number(*count)
+                )));
             }
             order.clear();
             order.extend(

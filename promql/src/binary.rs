@@ -133,17 +133,11 @@ fn signature(labels: &Labels, matching: Option<&LabelModifier>) -> Labels {
 }
 
 /// `and` (`wanted`) and `unless`: what of `rows` has, or has not, a counterpart in `others` at the same step.
-fn filtered(
-    mut rows: Vec<Row>,
-    others: &[Row],
-    matching: Option<&LabelModifier>,
-    wanted: bool,
-) -> Vec<Row> {
+fn filtered(mut rows: Vec<Row>, others: &[Row], matching: Option<&LabelModifier>, wanted: bool) -> Vec<Row> {
     let mut there: HashMap<Labels, Vec<bool>> = HashMap::new();
     for row in others {
-        let seen = there
-            .entry(signature(&row.labels, matching))
-            .or_insert_with(|| vec![false; row.steps.len()]);
+        let seen =
+            there.entry(signature(&row.labels, matching)).or_insert_with(|| vec![false; row.steps.len()]);
         for (seen, value) in seen.iter_mut().zip(&row.steps) {
             *seen |= present(*value).is_some();
         }

@@ -200,9 +200,8 @@ fn label_replace(arguments: &Arguments<'_>) -> Result<Value, Error> {
     let (target, template) = (arguments.text(1)?, arguments.text(2)?);
     let (source, pattern) = (arguments.text(3)?, arguments.text(4)?);
     let regex = RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(REGEX_SIZE).build();
-    let regex: Regex = regex.map_err(|_| {
-        Error::execution(format!("invalid regular expression in label_replace(): {pattern}"))
-    })?;
+    let regex: Regex = regex
+        .map_err(|_| Error::execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
     if !valid_label(&target) {
         return Err(Error::execution(format!("invalid destination label name in label_replace(): {target}")));
     }
@@ -231,8 +230,7 @@ fn label_join(arguments: &Arguments<'_>) -> Result<Value, Error> {
     }
     let mut rows = arguments.vector(0)?;
     for row in &mut rows {
-        let values: Vec<&str> =
-            sources.iter().map(|name| row.labels.get(name).unwrap_or_default()).collect();
+        let values: Vec<&str> = sources.iter().map(|name| row.labels.get(name).unwrap_or_default()).collect();
         row.labels = row.labels.with(&target, &values.join(&separator));
     }
     Ok(Value::Vector(distinct(rows)?))

@@ -10,8 +10,8 @@ use promql_parser::parser::{
 };
 
 use crate::{
-    Answer, Error, Expression, Labels, Meter, Point, Sample, Selection, Series, Source, aggregate, binary, call,
-    is_stale,
+    Answer, Error, Expression, Labels, Meter, Point, Sample, Selection, Series, Source, aggregate, binary,
+    call, is_stale,
     limits::MAX_POINTS,
     parse,
     value::{Grid, Row, Value, present},
@@ -214,7 +214,8 @@ impl Evaluator<'_> {
                     latest = Some(sample);
                 }
                 let first = self.first_moment(end, lookback);
-                if let Some(sample) = latest.filter(|sample| sample.t_ms >= first && !is_stale(sample.value)) {
+                if let Some(sample) = latest.filter(|sample| sample.t_ms >= first && !is_stale(sample.value))
+                {
                     *step = number(sample);
                 }
             }
@@ -340,8 +341,7 @@ impl Evaluator<'_> {
                     continue;
                 }
                 self.meter.work(samples.len() as u64)?;
-                let parameter =
-                    parameter.and_then(|steps| steps.get(place)).copied().unwrap_or(f64::NAN);
+                let parameter = parameter.and_then(|steps| steps.get(place)).copied().unwrap_or(f64::NAN);
                 let semantics = self.query.semantics;
                 let window = Window { samples, now_ms, end_ms, range_ms, semantics, parameter };
                 if let Some(number) = function(&window) {

@@ -46,9 +46,7 @@ pub(crate) fn of_date(name: &str) -> Option<fn(f64) -> f64> {
         "year" => |value| date(value, |zoned| zoned.year()),
         "month" => |value| date(value, |zoned| zoned.month().into()),
         "day_of_month" => |value| date(value, |zoned| zoned.day().into()),
-        "day_of_week" => |value| {
-            date(value, |zoned| i16::from(zoned.weekday().since(Weekday::Sunday)))
-        },
+        "day_of_week" => |value| date(value, |zoned| i16::from(zoned.weekday().since(Weekday::Sunday))),
         "day_of_year" => |value| date(value, |zoned| zoned.day_of_year()),
         "days_in_month" => |value| date(value, |zoned| zoned.days_in_month().into()),
         "hour" => |value| date(value, |zoned| zoned.hour().into()),

@@ -150,7 +150,8 @@ fn pair(out: &mut String, sample: &Sample) {
 fn time(out: &mut String, t_ms: i64) {
     let sign = if t_ms < 0 { "-" } else { "" };
     let (seconds, rest) = (t_ms.unsigned_abs() / 1000, t_ms.unsigned_abs() % 1000);
-    let _written = if rest == 0 { write!(out, "{sign}{seconds}") } else { write!(out, "{sign}{seconds}.{rest:03}") };
+    let _written =
+        if rest == 0 { write!(out, "{sign}{seconds}") } else { write!(out, "{sign}{seconds}.{rest:03}") };
 }
 
 fn labels(out: &mut String, labels: &Labels) {

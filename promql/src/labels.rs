@@ -18,7 +18,8 @@ impl Default for Labels {
 impl<N: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(N, V)> for Labels {
     /// Of a name that comes twice the last value counts; an empty value is no label.
     fn from_iter<T: IntoIterator<Item = (N, V)>>(pairs: T) -> Self {
-        let mut pairs: Vec<Pair> = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let mut pairs: Vec<Pair> =
+            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         // Stable, so that the last of a name stays the last.
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         pairs.reverse();

@@ -85,6 +85,12 @@ impl<'a> Meter<'a> {
         )))
     }
 
+    /// How many numbers may still come.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.limits.samples.saturating_sub(self.spent.get())
+    }
+
     /// Numbers counted so far.
     #[must_use]
     pub fn spent(&self) -> u64 {

@@ -90,7 +90,8 @@ fn variance(window: &Window<'_>) -> f64 {
 
 /// How often `counts` holds between a value and the next.
 fn steps(window: &Window<'_>, counts: impl Fn(f64, f64) -> bool) -> f64 {
-    values(window).zip(values(window).skip(1)).filter(|(before, value)| counts(*before, *value)).count() as f64
+    values(window).zip(values(window).skip(1)).filter(|(before, value)| counts(*before, *value)).count()
+        as f64
 }
 
 /// First and last of two samples or more.

@@ -43,6 +43,7 @@ subjects! {
     QUERY_RESULTS = "query.results";
     QUERY_ALERTS = "query.alerts";
     QUERY_LOSS = "query.loss";
+    QUERY_PROMETHEUS = "query.prometheus";
 }
 
 #[must_use]

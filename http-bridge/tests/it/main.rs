@@ -5,5 +5,6 @@ mod agents;
 mod failures;
 mod harness;
 mod operators;
+mod prometheus;
 mod run;
 mod script;

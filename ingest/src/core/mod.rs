@@ -3,4 +3,6 @@
 pub mod accept;
 pub mod account;
 pub mod ledger;
+pub mod naming;
+pub mod parameters;
 pub mod plan;

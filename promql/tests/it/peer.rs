@@ -12,10 +12,10 @@ use std::{
 use promql::{Semantics, Series};
 use serde_json::Value;
 
-pub struct Prometheus {
+pub(crate) struct Prometheus {
     child: Child,
     port: u16,
-    pub semantics: Semantics,
+    pub(crate) semantics: Semantics,
     _folder: tempfile::TempDir,
 }
 
@@ -28,11 +28,12 @@ impl Drop for Prometheus {
 
 impl Prometheus {
     /// `None` where it is not installed.
-    pub fn start(samples: &[Series]) -> Option<Self> {
+    pub(crate) fn start(samples: &[Series]) -> Option<Self> {
         let version = Command::new("prometheus").arg("--version").output().ok()?;
         Command::new("promtool").arg("--version").output().ok()?;
         let version = String::from_utf8_lossy(&[version.stdout, version.stderr].concat()).into_owned();
-        let semantics = if version.contains("version 2.") { Semantics::Prometheus2 } else { Semantics::Prometheus3 };
+        let semantics =
+            if version.contains("version 2.") { Semantics::Prometheus2 } else { Semantics::Prometheus3 };
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("samples.om"), openmetrics(samples)).unwrap();
         std::fs::write(folder.path().join("prometheus.yml"), "global: {}\n").unwrap();
@@ -47,7 +48,7 @@ impl Prometheus {
     }
 
     /// Status and body of its answer.
-    pub fn ask(&self, path: &str, parameters: &[(&str, String)]) -> (u16, Value) {
+    pub(crate) fn ask(&self, path: &str, parameters: &[(&str, String)]) -> (u16, Value) {
         let form: Vec<String> =
             parameters.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
         let (status, body) = post(self.port, path, &form.join("&")).expect("Prometheus does not answer");
@@ -59,7 +60,11 @@ impl Prometheus {
 fn run(folder: &Path) -> Option<(Child, u16)> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut child = Command::new("prometheus")
-        .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--storage.tsdb.retention.time=100y"])
+        .args([
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
+            "--storage.tsdb.retention.time=100y",
+        ])
         .args(["--log.level=error", &format!("--web.listen-address=127.0.0.1:{port}")])
         .current_dir(folder)
         .stdout(Stdio::null())

@@ -71,7 +71,9 @@ fn seconds(ms: i64) -> String {
 
 /// What differs, if anything. The text of an error is ours; its kind is not.
 fn difference(found: (u16, &Value), expected: (u16, &Value), text: &str) -> Option<String> {
-    let fail = |what: &str| Some(format!("{what}: ours {} {}, theirs {} {}", found.0, cut(found.1), expected.0, cut(expected.1)));
+    let fail = |what: &str| {
+        Some(format!("{what}: ours {} {}, theirs {} {}", found.0, cut(found.1), expected.0, cut(expected.1)))
+    };
     if found.0 != expected.0 || found.1["errorType"] != expected.1["errorType"] {
         return fail("status");
     }
@@ -95,14 +97,20 @@ fn difference(found: (u16, &Value), expected: (u16, &Value), text: &str) -> Opti
         if ours["metric"] != theirs["metric"] {
             return fail("labels");
         }
-        let pairs = |one: &Value| one["values"].as_array().cloned().unwrap_or_else(|| vec![one["value"].clone()]);
+        let pairs =
+            |one: &Value| one["values"].as_array().cloned().unwrap_or_else(|| vec![one["value"].clone()]);
         let (our_pairs, their_pairs) = (pairs(ours), pairs(theirs));
         let differ = our_pairs.iter().zip(&their_pairs).find(|(a, b)| !same_pair(a, b));
         if let Some((a, b)) = differ {
             return Some(format!("{} ours {a}, theirs {b}", ours["metric"]));
         }
         if our_pairs.len() != their_pairs.len() {
-            return Some(format!("{} ours {} values, theirs {}", ours["metric"], our_pairs.len(), their_pairs.len()));
+            return Some(format!(
+                "{} ours {} values, theirs {}",
+                ours["metric"],
+                our_pairs.len(),
+                their_pairs.len()
+            ));
         }
     }
     None

@@ -71,6 +71,7 @@ const READERS: &[(&str, Reader)] = &[
     ("reply_error", reads_reply),
     ("reply_ok", reads_reply),
     ("result_page", reads::<query::ResultPage>),
+    ("prometheus_query", reads::<query::PrometheusQuery>),
     ("result_query", reads::<query::ResultQuery>),
     ("run_ended", reads::<run::RunReply>),
     ("run_output", reads::<run::RunReply>),

@@ -1,0 +1,6 @@
+//! Answers from the store: what was measured, as series.
+
+pub mod prometheus;
+pub mod source;
+
+pub use prometheus::Prometheus;
