@@ -328,6 +328,12 @@ pub(crate) struct ResultsArgs {
     /// The newest so many
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) limit: usize,
+    /// Show results as they come, until interrupted
+    #[arg(long, conflicts_with_all = ["since", "limit"])]
+    pub(crate) follow: bool,
+    /// With --follow, only results of these statuses: ok, warning, critical, unknown
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', requires = "follow")]
+    pub(crate) status: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -66,6 +66,13 @@ pub fn result(agent: &AgentId, check: &CheckName) -> String {
     format!("dogwatch.v1.result.{agent}.{check}")
 }
 
+/// Results of this agent and this check, each of all where none is given.
+#[must_use]
+pub fn results(agent: Option<&AgentId>, check: Option<&CheckName>) -> String {
+    let (agent, check) = (agent.map_or("*", AgentId::as_str), check.map_or("*", CheckName::as_str));
+    format!("dogwatch.v1.result.{agent}.{check}")
+}
+
 #[must_use]
 pub fn stored(agent: &AgentId) -> String {
     format!("dogwatch.v1.stored.{agent}")

@@ -3,6 +3,7 @@
 mod change;
 mod explain;
 mod files;
+mod follow;
 mod history;
 mod http;
 mod keys;
@@ -49,6 +50,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,
             ClientCommand::Run(args) => run::run(&args).await,
+            ClientCommand::Results(args) if args.follow => follow::results(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,

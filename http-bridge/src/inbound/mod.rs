@@ -4,6 +4,7 @@ mod agent_api;
 mod caller;
 mod limits;
 mod listener;
+mod live;
 mod metrics;
 mod operator_api;
 mod prometheus;

@@ -4,6 +4,7 @@
 mod agents;
 mod failures;
 mod harness;
+mod live;
 mod operators;
 mod prometheus;
 mod run;
