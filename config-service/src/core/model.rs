@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use documents::{HostView, Outcome, Outcomes, Resolver};
+use documents::{Outcome, Outcomes, Resolver, Scope};
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
     admin::{Explanation, Host, HostList, HostQuery, UnfitCheck},
@@ -51,6 +51,8 @@ struct Entry {
     /// What an operator gave by key: wins over what the host says.
     given: (Facts, Labels),
     outcomes: Outcomes,
+    /// Groups and variables for which the outcomes are.
+    scope: Arc<Scope>,
     /// Facts and labels as the host said them are not on disk yet. It may never say them again, all else it repeats.
     unsaved: bool,
 }
@@ -80,6 +82,8 @@ pub(crate) struct Model {
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     checks: BTreeSet<CheckName>,
+    /// Groups or variables are among them.
+    targeting: bool,
     /// Hosts whose own facts or labels were given anew.
     hosts: BTreeSet<AgentId>,
 }
@@ -124,6 +128,7 @@ impl Model {
             match change {
                 LogChange::DocumentPut { document } => {
                     self.resolver.put(document);
+                    touched.targeting |= matches!(document.kind(), Kind::Group | Kind::Variables);
                     if let Document::Check(check) = document {
                         touched.checks.insert(check.name.clone());
                     }
@@ -132,6 +137,7 @@ impl Model {
                 }
                 LogChange::DocumentDeleted { kind, name } => {
                     self.resolver.remove(*kind, name);
+                    touched.targeting |= matches!(kind, Kind::Group | Kind::Variables);
                     if *kind == Kind::Check
                         && let Ok(name) = CheckName::new(name)
                     {
@@ -151,7 +157,7 @@ impl Model {
 
     /// The hosts that may run something else now.
     pub(crate) fn affected(&self, touched: &Touched) -> Vec<AgentId> {
-        if touched.checks.is_empty() {
+        if touched.checks.is_empty() && !touched.targeting {
             touched.hosts.iter().cloned().collect()
         } else {
             self.hosts.keys().cloned().collect()
@@ -162,7 +168,7 @@ impl Model {
     pub(crate) fn refresh(&mut self, agents: &[AgentId], touched: &Touched) -> Vec<AgentId> {
         let mut changed = agents.to_vec();
         changed.retain(|agent| {
-            let some = (!touched.hosts.contains(agent)).then_some(&touched.checks);
+            let some = (!touched.hosts.contains(agent)).then_some(touched);
             self.resolve(agent, some)
         });
         changed
@@ -193,20 +199,29 @@ impl Model {
         agent
     }
 
-    /// Evaluate some checks, or all, on one host. Whether what it runs has changed.
-    fn resolve(&mut self, agent: &AgentId, some: Option<&BTreeSet<CheckName>>) -> bool {
+    /// Evaluate on one host what is touched, or all. Whether what it runs has changed.
+    fn resolve(&mut self, agent: &AgentId, some: Option<&Touched>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
         let (facts, labels) = entry.known();
         match some {
-            None => entry.outcomes = self.resolver.outcomes(agent, &facts, &labels),
-            Some(names) => {
-                let host = HostView::new(agent, &facts, &labels);
-                for name in names {
-                    match self.resolver.outcome(name, &host) {
+            None => {
+                entry.scope = self.resolver.scope(agent, &facts, &labels);
+                entry.outcomes = self.resolver.outcomes_in(&entry.scope, agent, &facts, &labels);
+            }
+            Some(touched) => {
+                let before = Arc::clone(&entry.scope);
+                if touched.targeting {
+                    entry.scope = self.resolver.scope(agent, &facts, &labels);
+                }
+                let scope = &entry.scope;
+                let mut set = |name: &CheckName| {
+                    match self.resolver.outcome(name, scope, (agent, &facts, &labels)) {
                         Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
                         None => entry.outcomes.remove(name),
                     };
-                }
+                };
+                touched.checks.iter().for_each(&mut set);
+                self.resolver.concerned(&before, scope).for_each(&mut set);
             }
         }
         let etag = documents::etag(&entry.outcomes);
@@ -306,16 +321,16 @@ impl Model {
         self.hosts.iter().map(|(agent, entry)| (agent.clone(), entry.record.clone())).collect()
     }
 
-    /// Facts and labels of a host, and what it runs.
-    pub(super) fn view(&self, agent: &AgentId) -> Option<(Facts, Labels, &Outcomes)> {
+    /// Facts and labels of a host, its groups and variables, and what it runs.
+    pub(super) fn view(&self, agent: &AgentId) -> Option<(Facts, Labels, &Arc<Scope>, &Outcomes)> {
         let entry = self.hosts.get(agent)?;
         let (facts, labels) = entry.known();
-        Some((facts, labels, &entry.outcomes))
+        Some((facts, labels, &entry.scope, &entry.outcomes))
     }
 
     /// `None`: there is no such host, or no such check.
     pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
-        let (facts, labels, _) = self.view(agent)?;
+        let (facts, labels, _, _) = self.view(agent)?;
         self.resolver.explain(check, agent, &facts, &labels)
     }
 
@@ -379,6 +394,8 @@ fn host(agent: &AgentId, entry: &Entry) -> (Host, usize) {
         error: record.error,
         checks,
         unfit,
+        groups: entry.scope.groups().to_vec(),
+        vars: entry.scope.vars().clone(),
     };
     let size = |host: &Host| protocol::encode(host).map_or(usize::MAX, |json| json.len());
     let mut bytes = size(&host);
