@@ -1,7 +1,8 @@
 //! Results as they are published, each reader with a subscription and a bounded tail of its own.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
+use async_nats::Client;
 use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use protocol::{AgentId, CheckName, CheckResult, ErrorCode, ErrorReply, Status, limits, subject};
@@ -52,11 +53,16 @@ impl LiveTails {
         let mut results = ask.0.subscribe(subject).await.map_err(|error| unavailable(report(&error)))?;
         let known = service_kit::respond::barrier(&ask.0).await;
         known.map_err(|error| unavailable(report(error.as_ref())))?;
+        let (client, connects) = (ask.0.clone(), connects(&ask.0));
         let shared = Arc::new(Shared { tail: Mutex::new(Tail::new(BOUNDS)), more: Notify::new() });
         let (sender, dropped) = (Arc::clone(&shared), self.dropped.clone());
         // Reads as fast as the broker sends, whatever the reader does.
         let pump = tokio::spawn(async move {
             while let Some(message) = results.next().await {
+                // How much an outage swallowed nobody knows: the end of the stream says that something may be missing.
+                if self::connects(&client) != connects {
+                    break;
+                }
                 if let Some(line) = line(&message.payload, &filter.statuses) {
                     let bytes = line.len();
                     dropped.inc_by(lock(&sender.tail).push(line, bytes));
@@ -66,6 +72,11 @@ impl LiveTails {
         });
         Ok(Live { shared, pump: AbortOnDropHandle::new(pump), _place: place })
     }
+}
+
+/// How often the client has connected.
+fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
 }
 
 /// The result in one line, when it is one that is wanted.
