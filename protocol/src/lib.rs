@@ -28,6 +28,7 @@ pub mod reply;
 pub mod result;
 pub mod run;
 pub mod scalar;
+pub mod series;
 pub mod size;
 pub mod stored;
 pub mod stream;

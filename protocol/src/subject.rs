@@ -44,6 +44,8 @@ subjects! {
     QUERY_ALERTS = "query.alerts";
     QUERY_LOSS = "query.loss";
     QUERY_PROMETHEUS = "query.prometheus";
+    QUERY_SERIES = "query.series";
+    QUERY_AVAILABILITY = "query.availability";
 }
 
 #[must_use]

@@ -52,7 +52,8 @@ pub(crate) enum ClientError {
 /// What is read of `application/problem+json`.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct ProblemBody {
-    #[serde(default)]
+    /// Prometheus' interface calls it `error`.
+    #[serde(default, alias = "error")]
     detail: String,
     #[serde(default)]
     field: Option<String>,

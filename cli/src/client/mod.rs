@@ -7,6 +7,7 @@ mod follow;
 mod history;
 mod http;
 mod keys;
+mod query;
 mod run;
 mod show;
 
@@ -52,6 +53,9 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Run(args) => run::run(&args).await,
             ClientCommand::Results(args) if args.follow => follow::results(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
+            ClientCommand::Query(args) => query::query(&args).await,
+            ClientCommand::Graph(args) => query::graph(&args).await,
+            ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),

@@ -83,6 +83,8 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/results/live", get(live::live))
         .route("/api/v1/alerts", get(operator_api::alerts))
         .route("/api/v1/loss", get(operator_api::loss))
+        .route("/api/v1/query/series", get(operator_api::series))
+        .route("/api/v1/query/availability", post(operator_api::availability))
         .route("/prometheus/api/v1/{*endpoint}", get(prometheus::ask).post(prometheus::ask))
         .route("/api/v1/keys", post(operator_api::create_key).get(operator_api::list_keys))
         .route("/api/v1/keys/{id}", delete(operator_api::revoke_key));
@@ -99,6 +101,7 @@ const ABOUT: &str = "dogwatch\n\n\
     POST /api/submit         what it found\n\
     GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain   (key of role viewer)\n\
     GET  /api/v1/results/live   results as they come, as server-sent events (key of role viewer)\n\
+    GET  /api/v1/query/series, POST /api/v1/query/availability   (key of role viewer)\n\
     GET  /prometheus/api/v1/query, query_range, labels, series   PromQL, for Grafana too (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
     POST /api/v1/hosts/HOST/checks/CHECK/run   run it now (key of role editor)\n\

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod account;
+pub mod history;
 pub mod ledger;
 pub mod naming;
 pub mod parameters;

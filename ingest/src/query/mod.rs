@@ -1,5 +1,6 @@
 //! Answers from the store: what was measured, as series.
 
+pub mod history;
 pub mod prometheus;
 pub mod source;
 
