@@ -7,6 +7,7 @@ mod follow;
 mod history;
 mod http;
 mod keys;
+mod library;
 mod query;
 mod run;
 mod show;
@@ -58,6 +59,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
+            ClientCommand::Library(command) => library::run(&command),
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,
         }
