@@ -8,6 +8,7 @@ mod figure;
 mod ingest;
 mod machine;
 mod predict;
+mod store;
 
 use std::{io::Write, process::ExitCode};
 
@@ -20,7 +21,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain", "predict"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain", "predict", "store"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -59,6 +60,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wanted("predict") {
         figures.extend(predict::run().context("predict")?);
+    }
+    if wanted("store") {
+        figures.extend(store::run(args.quick).context("store")?);
     }
     let mut out = std::io::stdout().lock();
     if args.json {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use protocol::{AgentId, CheckName, admin::Role, series::Excluded};
+use protocol::{AgentId, CheckName, admin::Role, series::Excluded, signed::PublicKey};
 use service_kit::{
     settings::duration,
     telemetry::{LogFormat, filter},
@@ -93,6 +93,7 @@ pub(crate) enum ClientCommand {
     /// Keys for the HTTP API
     #[command(subcommand)]
     Key(KeyCommand),
+    Keygen(KeygenArgs),
     Plan(PlanArgs),
     Apply(ApplyArgs),
     Rollback(RollbackArgs),
@@ -213,6 +214,27 @@ pub(crate) struct KeyCreateArgs {
     pub(crate) facts: Vec<(String, String)>,
 }
 
+/// Make a key that signs documents, and print its public half, which agents pin (--trusted-key)
+///
+/// The file gets mode 0600 and must not exist.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeygenArgs {
+    /// File for the private half
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Make nothing: print the public half of the key in FILE
+    #[arg(long)]
+    pub(crate) public: bool,
+}
+
+/// With what a change is signed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SigningArgs {
+    /// File of `dogwatch keygen` to sign documents with [default: .dogwatch/signing.key for the `dogwatch up` in this folder]
+    #[arg(long, env = "DOGWATCH_SIGNING_KEY_FILE", value_name = "FILE")]
+    pub(crate) signing_key: Option<PathBuf>,
+}
+
 /// Apply documents: checks, rules, receivers
 ///
 /// Shows what would change and asks before it does it. Nothing is applied when a document has an error.
@@ -229,6 +251,11 @@ pub(crate) struct ApplyArgs {
     /// Delete the documents that are not in these files
     #[arg(long)]
     pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) signing: SigningArgs,
+    /// Sign the documents that do not change as well: after a change of keys, or where they were not signed
+    #[arg(long)]
+    pub(crate) sign_again: bool,
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) message: String,
@@ -263,6 +290,11 @@ pub(crate) struct RollbackArgs {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) signing: SigningArgs,
+    /// Public key of another operator whose documents of that revision are signed anew; may be repeated
+    #[arg(long = "trusted-key", value_name = "KEY")]
+    pub(crate) trusted_keys: Vec<PublicKey>,
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) message: String,

@@ -15,7 +15,7 @@ use protocol::{
 use service_kit::{Context, now_ms, report};
 
 use crate::{
-    core::{model::Keys, model::Model, model::Touched, plan::Documents},
+    core::{model::Keys, model::Model, model::Touched, plan::Documents, signing::Signed},
     history::History,
     inventory::Pending,
     outbound::{
@@ -68,6 +68,7 @@ impl From<SyncError> for ErrorReply {
 /// What a change is planned on.
 pub(crate) struct Snapshot {
     pub(crate) documents: Arc<Documents>,
+    pub(crate) signed: Arc<Signed>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) history: History,
 }
@@ -420,7 +421,12 @@ impl Changes {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
         let history = History { store: Arc::clone(&self.store), newest: model.revision };
-        Snapshot { documents: Arc::clone(&model.documents), keys: Arc::clone(&model.keys), history }
+        Snapshot {
+            documents: Arc::clone(&model.documents),
+            signed: Arc::clone(&model.signed),
+            keys: Arc::clone(&model.keys),
+            history,
+        }
     }
 
     fn position(&self) -> Position {

@@ -92,7 +92,8 @@ fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
         loaded = store.load()?;
     }
     let revision = loaded.position.revision;
-    let (model, changed) = Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, max_hosts);
+    let (mut model, changed) = Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, max_hosts);
+    model.signed = loaded.signed.into();
     // Before the stream was read, an empty store says nothing about what a host is to run.
     let changed = if revision == 0 { Vec::new() } else { changed };
     Ok(Opened { store, model, position: loaded.position, used: loaded.used, changed })

@@ -8,6 +8,7 @@ use crate::{
     AgentId, CheckName, Facts, GroupName, Labels, Origin, VariablesName, Vars,
     config::CheckSpec,
     document::{Document, Kind},
+    signed::{Signature, SignedDocument},
 };
 
 /// Request on `dogwatch.v1.admin.apply`; the reply is an [`Applied`], or an error with every problem at once.
@@ -32,6 +33,19 @@ pub struct ApplyRequest {
     /// Say as well what it means for each host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub effects: bool,
+    /// By whom the documents are signed, for the revision that this change makes. One of a document that does not
+    /// change is kept in place of the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<DocumentSignature>,
+}
+
+/// The signature of one of the documents of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentSignature {
+    pub kind: Kind,
+    pub name: String,
+    #[serde(flatten)]
+    pub signature: Signature,
 }
 
 impl ApplyRequest {
@@ -46,6 +60,7 @@ impl ApplyRequest {
             prune: false,
             base: None,
             effects: false,
+            signatures: Vec::new(),
         }
     }
 }
@@ -59,7 +74,7 @@ pub struct SourceFile {
 }
 
 /// What an apply did, or with `dry_run` would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
     /// Newest revision: the one made, or the one before when nothing changed.
     pub revision: u64,
@@ -67,6 +82,9 @@ pub struct Applied {
     /// Where it was asked for: what it means for the hosts that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effects: Option<Effects>,
+    /// Of a rollback that is only looked at, and without effects: the documents that it would put back, with their signatures of then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documents: Vec<SignedDocument>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +92,9 @@ pub struct DocumentChange {
     pub kind: Kind,
     pub name: String,
     pub change: Change,
+    /// Revision that made the version that there is, or was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
     /// What differs in a document that changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldChange>,
@@ -278,6 +299,9 @@ pub struct RollbackRequest {
     pub base: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub effects: bool,
+    /// As in [`ApplyRequest`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<DocumentSignature>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

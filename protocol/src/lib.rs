@@ -29,6 +29,7 @@ pub mod result;
 pub mod run;
 pub mod scalar;
 pub mod series;
+pub mod signed;
 pub mod size;
 pub mod stored;
 pub mod stream;

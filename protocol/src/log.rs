@@ -6,6 +6,7 @@ use crate::{
     AgentId, Facts, Labels,
     admin::Role,
     document::{Document, Kind},
+    signed::Signature,
 };
 
 /// One accepted change, whole. Revisions count from 1 without gaps.
@@ -28,10 +29,22 @@ pub struct LogRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum LogChange {
-    DocumentPut { document: Document },
-    DocumentDeleted { kind: Kind, name: String },
-    KeyCreated { key: KeyRecord },
-    KeyRevoked { id: String, at_ms: u64 },
+    DocumentPut {
+        document: Document,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signature: Option<Signature>,
+    },
+    DocumentDeleted {
+        kind: Kind,
+        name: String,
+    },
+    KeyCreated {
+        key: KeyRecord,
+    },
+    KeyRevoked {
+        id: String,
+        at_ms: u64,
+    },
 }
 
 /// A key as it is kept: its hash, never itself.

@@ -29,7 +29,7 @@ const RULES: &[Rule] = &[
     Rule { name: "service-kit", may_use: &["protocol"], never: &["sled", "fjall", "reqwest", "cel"] },
     Rule {
         name: "agent",
-        may_use: &["protocol", "service-kit"],
+        may_use: &["protocol", "documents", "service-kit"],
         never: &["sled", "fjall", "axum", "reqwest"],
     },
     Rule {

@@ -11,6 +11,7 @@ mod library;
 mod query;
 mod run;
 mod show;
+mod sign;
 
 use std::io::{self, Write as _};
 
@@ -36,6 +37,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Key(KeyCommand::Create(args)) => keys::create(args).await,
             ClientCommand::Key(KeyCommand::List(common)) => keys::list(&common).await,
             ClientCommand::Key(KeyCommand::Revoke { id, common }) => keys::revoke(&id, &common).await,
+            ClientCommand::Keygen(args) => sign::keygen(&args),
             ClientCommand::Plan(args) => {
                 // Exit code 2 says that changes are pending, so whatever is wrong must not end with it.
                 return change::plan(&args)

@@ -5,3 +5,4 @@ pub(crate) mod effects;
 pub(crate) mod keys;
 pub(crate) mod model;
 pub(crate) mod plan;
+pub(crate) mod signing;

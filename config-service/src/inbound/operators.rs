@@ -9,9 +9,9 @@ use std::{
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
-        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, Effects, ExplainQuery,
-        Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList,
-        KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
+        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, DocumentSignature,
+        Effects, ExplainQuery, Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate,
+        KeyCreated, KeyInfo, KeyList, KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
     },
     log::LogChange,
     subject,
@@ -20,7 +20,7 @@ use service_kit::{Context, now_ms, respond};
 
 use crate::{
     changes::{Changes, Snapshot},
-    core::{effects::Prospect, keys, model::Model, plan},
+    core::{effects::Prospect, keys, model::Model, plan, signing},
     history::History,
     inventory::Pending,
     random,
@@ -40,6 +40,9 @@ struct How {
     dry_run: bool,
     base: Option<u64>,
     effects: bool,
+    signatures: Vec<DocumentSignature>,
+    /// The revision to go back to, of which a look without effects tells what is to be signed.
+    back_to: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -111,14 +114,16 @@ impl Operators {
             dry_run: request.dry_run,
             base: request.base,
             effects: request.effects,
+            signatures: request.signatures.clone(),
+            back_to: None,
         };
         self.change(how, move |snapshot| plan::apply(&request, &snapshot.documents)).await
     }
 
     async fn rollback(self, request: RollbackRequest) -> Result<Applied, ErrorReply> {
-        let RollbackRequest { revision, actor, message, dry_run, base, effects } = request;
+        let RollbackRequest { revision, actor, message, dry_run, base, effects, signatures } = request;
         let message = if message.is_empty() { format!("back to revision {revision}") } else { message };
-        let how = How { actor, message, dry_run, base, effects };
+        let how = How { actor, message, dry_run, base, effects, signatures, back_to: Some(revision) };
         let (actor, message) = (how.actor.clone(), how.message.clone());
         self.change(how, move |snapshot| {
             let target = snapshot.history.documents_at("revision", revision)?;
@@ -132,21 +137,27 @@ impl Operators {
         how: How,
         plan: impl Fn(&Snapshot) -> Result<plan::Planned, ErrorReply> + Send + Sync + 'static,
     ) -> Result<Applied, ErrorReply> {
-        let How { actor, message, dry_run, base, effects } = how;
-        let (revision, (told, prospect)) = self
+        let How { actor, message, dry_run, base, effects, signatures, back_to } = how;
+        let (revision, (told, prospect, documents)) = self
             .changes
             .make(actor, message, move |snapshot| {
                 base.map_or(Ok(()), |base| snapshot.history.unchanged_since(base))?;
-                let (changes, told) = plan(snapshot)?;
+                let (mut changes, mut told) = plan(snapshot)?;
+                signing::attach(&mut changes, &signatures, &snapshot.documents, snapshot.history.newest + 1)?;
+                signing::tell(&mut told, &snapshot.signed);
                 let prospect = (effects && dry_run).then(|| changes.clone());
-                Ok((if dry_run { Vec::new() } else { changes }, (told, prospect)))
+                let documents = match back_to.filter(|_| dry_run && !effects) {
+                    Some(then) => signing::to_sign(&changes, &snapshot.history.signed_at(then)?),
+                    None => Vec::new(),
+                };
+                Ok((if dry_run { Vec::new() } else { changes }, (told, prospect, documents)))
             })
             .await?;
         let effects = match prospect {
             Some(changes) => Some(self.blocking(move |this| Ok(this.effects(&changes))).await?),
             None => None,
         };
-        Ok(Applied { revision, changes: told, effects })
+        Ok(Applied { revision, changes: told, effects, documents })
     }
 
     fn effects(&self, changes: &[LogChange]) -> Effects {
