@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod alert;
+pub mod attend;
 pub mod codec;
 pub mod config;
 pub mod cron;

@@ -46,6 +46,13 @@ subjects! {
     QUERY_PROMETHEUS = "query.prometheus";
     QUERY_SERIES = "query.series";
     QUERY_AVAILABILITY = "query.availability";
+
+    /// Why is an alert as it is?
+    ALERTER_WHY = "alerter.why";
+    ALERTER_ACKNOWLEDGE = "alerter.acknowledge";
+    ALERTER_SILENCE_LIST = "alerter.silence.list";
+    ALERTER_SILENCE_PUT = "alerter.silence.put";
+    ALERTER_SILENCE_EXPIRE = "alerter.silence.expire";
 }
 
 #[must_use]

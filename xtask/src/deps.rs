@@ -75,6 +75,7 @@ const RULES: &[Rule] = &[
             "protocol",
             "service-kit",
             "agent",
+            "alerter",
             "config-service",
             "http-bridge",
             "ingest",

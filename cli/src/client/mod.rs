@@ -1,5 +1,6 @@
 //! The commands that ask a running dogwatch over HTTP.
 
+mod attend;
 mod change;
 mod explain;
 mod files;
@@ -9,6 +10,7 @@ mod http;
 mod keys;
 mod library;
 mod query;
+mod rule_test;
 mod run;
 mod show;
 mod sign;
@@ -17,7 +19,7 @@ use std::io::{self, Write as _};
 
 use crate::{
     Usage,
-    args::{AuditCommand, ClientCommand, KeyCommand},
+    args::{AlertCommand, AuditCommand, ClientCommand, KeyCommand, RuleCommand, SilenceCommand},
 };
 
 /// How a command ended that did not fail.
@@ -60,6 +62,12 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Graph(args) => query::graph(&args).await,
             ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
+            ClientCommand::Alert(AlertCommand::Ack(args)) => attend::acknowledge(&args).await,
+            ClientCommand::Why(args) => attend::why(&args).await,
+            ClientCommand::Silence(SilenceCommand::Add(args)) => attend::add(&args).await,
+            ClientCommand::Silence(SilenceCommand::List(common)) => attend::list(&common).await,
+            ClientCommand::Silence(SilenceCommand::Expire(args)) => attend::expire(&args).await,
+            ClientCommand::Rule(RuleCommand::Test { file }) => rule_test::run(&file),
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
             ClientCommand::Library(command) => library::run(&command),
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
