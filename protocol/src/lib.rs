@@ -30,6 +30,7 @@ pub mod reply;
 pub mod result;
 pub mod run;
 pub mod scalar;
+pub mod series;
 pub mod sign_in;
 pub mod signed;
 pub mod size;

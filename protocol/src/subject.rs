@@ -53,6 +53,9 @@ subjects! {
     QUERY_RESULTS = "query.results";
     QUERY_ALERTS = "query.alerts";
     QUERY_LOSS = "query.loss";
+    QUERY_PROMETHEUS = "query.prometheus";
+    QUERY_SERIES = "query.series";
+    QUERY_AVAILABILITY = "query.availability";
 
     /// Why is an alert as it is?
     ALERTER_WHY = "alerter.why";
@@ -79,6 +82,13 @@ pub fn config_status(agent: &AgentId) -> String {
 
 #[must_use]
 pub fn result(agent: &AgentId, check: &CheckName) -> String {
+    format!("dogwatch.v1.result.{agent}.{check}")
+}
+
+/// Results of this agent and this check, each of all where none is given.
+#[must_use]
+pub fn results(agent: Option<&AgentId>, check: Option<&CheckName>) -> String {
+    let (agent, check) = (agent.map_or("*", AgentId::as_str), check.map_or("*", CheckName::as_str));
     format!("dogwatch.v1.result.{agent}.{check}")
 }
 

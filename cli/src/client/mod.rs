@@ -5,10 +5,12 @@ mod attend;
 mod change;
 mod explain;
 mod files;
+mod follow;
 mod history;
 mod http;
 mod keys;
 mod library;
+mod query;
 mod rule_test;
 mod run;
 mod show;
@@ -58,7 +60,11 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,
             ClientCommand::Run(args) => run::run(&args).await,
+            ClientCommand::Results(args) if args.follow => follow::results(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
+            ClientCommand::Query(args) => query::query(&args).await,
+            ClientCommand::Graph(args) => query::graph(&args).await,
+            ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Token(TokenCommand::Create(args)) => access::create_token(args).await,
             ClientCommand::Token(TokenCommand::List(common)) => access::list_tokens(&common).await,

@@ -7,8 +7,10 @@ mod attend_api;
 mod caller;
 mod limits;
 mod listener;
+mod live;
 mod metrics;
 mod operator_api;
+mod prometheus;
 mod routes;
 mod run;
 

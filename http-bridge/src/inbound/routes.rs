@@ -25,11 +25,11 @@ use super::{
     account::{self, Who},
     agent_api, attend_api,
     listener::Peer,
-    operator_api, run,
+    live, operator_api, prometheus, run,
 };
 use crate::{
     error::Problem,
-    outbound::{Ask, Configs, Keys, Streams},
+    outbound::{Ask, Configs, Keys, LiveTails, Streams},
     settings::Settings,
 };
 
@@ -45,6 +45,7 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) configs: Configs,
     pub(crate) streams: Streams,
+    pub(crate) live: LiveTails,
     pub(crate) limits: Limits,
     pub(crate) metrics: HttpMetrics,
     pub(crate) audit: Audit,
@@ -61,6 +62,7 @@ impl App {
             keys: Keys::new(ask.clone()),
             configs: Configs::new(ask.clone()),
             streams: Streams::new(ask.clone(), ctx.jetstream(), ctx.name),
+            live: LiveTails::new(ctx, settings.live_readers),
             limits: Limits::new(settings.rate, settings.burst),
             metrics: HttpMetrics::new(ctx),
             audit: Audit::start(ctx),
@@ -86,12 +88,16 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/hosts/{host}/checks/{check}/run", post(run::run))
         .route("/api/v1/checks", get(operator_api::checks))
         .route("/api/v1/results", get(operator_api::results))
+        .route("/api/v1/results/live", get(live::live))
         .route("/api/v1/alerts", get(operator_api::alerts))
         .route("/api/v1/alerts/{id}/why", get(attend_api::why))
         .route("/api/v1/alerts/{id}/acknowledge", post(attend_api::acknowledge))
         .route("/api/v1/silences", get(attend_api::silences).post(attend_api::silence))
         .route("/api/v1/silences/{name}", delete(attend_api::expire))
         .route("/api/v1/loss", get(operator_api::loss))
+        .route("/api/v1/query/series", get(operator_api::series))
+        .route("/api/v1/query/availability", post(operator_api::availability))
+        .route("/prometheus/api/v1/{*endpoint}", get(prometheus::ask).post(prometheus::ask))
         .route("/api/v1/keys", post(operator_api::create_key).get(operator_api::list_keys))
         .route("/api/v1/keys/{id}", delete(operator_api::revoke_key))
         .route("/api/v1/tokens", post(access_api::create_token).get(access_api::list_tokens))
@@ -110,6 +116,9 @@ const ABOUT: &str = "dogwatch\n\n\
     GET  /api/agent/config   what a host is to check (key of role agent)\n\
     POST /api/submit         what it found\n\
     GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain   (key of role viewer)\n\
+    GET  /api/v1/results/live   results as they come, as server-sent events (key of role viewer)\n\
+    GET  /api/v1/query/series, POST /api/v1/query/availability   (key of role viewer)\n\
+    GET  /prometheus/api/v1/query, query_range, labels, series   PromQL, for Grafana too (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
     GET  /api/v1/alerts/ID/why, silences   (key of role viewer)\n\
     POST /api/v1/alerts/ID/acknowledge, silences; DELETE /api/v1/silences/NAME   (key of role editor)\n\

@@ -5,6 +5,8 @@ mod agents;
 mod audit;
 mod failures;
 mod harness;
+mod live;
 mod operators;
+mod prometheus;
 mod run;
 mod script;

@@ -5,6 +5,7 @@ mod enrolment;
 mod failures;
 mod first_session;
 mod outages;
+mod queries;
 mod run_now;
 mod shell_agent;
 mod signing;
