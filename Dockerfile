@@ -16,7 +16,7 @@ COPY --from=build /out/ /usr/local/bin/
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY examples/ /usr/share/dogwatch/examples/
 # A named volume takes over the owner of the folder that it is first mounted on: the parts run as 10001, not as root.
-RUN mkdir -p /var/lib/dogwatch/secrets /var/lib/dogwatch/agent-secrets /var/lib/dogwatch/nats /var/lib/dogwatch/config /var/lib/dogwatch/results \
+RUN mkdir -p /var/lib/dogwatch/secrets /var/lib/dogwatch/agent-secrets /var/lib/dogwatch/config-secrets /var/lib/dogwatch/nats /var/lib/dogwatch/config /var/lib/dogwatch/results \
         /var/lib/dogwatch/alerts /var/lib/dogwatch/agent \
     && chown -R 10001:10001 /var/lib/dogwatch
 USER 10001:10001

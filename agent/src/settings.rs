@@ -36,6 +36,9 @@ pub struct Settings {
     /// Folder for the spool of results and the last good configuration
     #[arg(long, env = "DOGWATCH_AGENT_STATE", value_name = "DIR", default_value = "/var/lib/dogwatch-agent")]
     pub state: PathBuf,
+    /// File with an enrolment token (`dogwatch token create`), with which the agent makes itself known on its first start
+    #[arg(long, env = "DOGWATCH_ENROL_TOKEN_FILE", value_name = "FILE")]
+    pub enrol_token_file: Option<PathBuf>,
     /// Label of this host; may be given several times, or as several separated by commas
     #[arg(
         long = "label",
@@ -134,6 +137,17 @@ impl Settings {
 impl ServiceSettings for Settings {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    /// Its own NKey, unless another way to sign in is given.
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        let nats = &mut self.common.nats;
+        if nats.nats_nkey_file.is_none() && nats.nats_creds_file.is_none() && nats.nats_user.is_none() {
+            let agent = self.id()?;
+            let claim = crate::store::identity::claim(&self.state, &agent, self.enrol_token_file.as_ref())?;
+            self.common.nats.claim = claim;
+        }
+        Ok(())
     }
 
     fn wait(&self) -> Wait {

@@ -81,6 +81,9 @@ fn run(settings: &Settings, mode: Mode) -> anyhow::Result<(String, bool)> {
 /// The configuration that the service has for this host, as the policy lets it run.
 async fn ask(settings: &Settings, local: &Local) -> anyhow::Result<Plan> {
     let agent = settings.id()?;
+    // It enrols nobody, but signs in with the NKey that there is.
+    let mut settings = Settings { enrol_token_file: None, ..settings.clone() };
+    settings.prepare()?;
     let (tasks, ready, metrics) = (Tasks::new(), Readiness::default(), Metrics::default());
     let (connection, prefix) = (&settings.common.nats, settings.inbox_prefix());
     let token = tasks.token();
@@ -103,7 +106,7 @@ async fn ask(settings: &Settings, local: &Local) -> anyhow::Result<Plan> {
     let reply = request::<_, WireReply>(&client, &subject, &question, TIMEOUT).await?;
     service_kit::process::leave(&client).await;
     match reply {
-        WireReply::Full { config } => judged(settings, local, &Saved { wire: config, facts }).await,
+        WireReply::Full { config } => judged(&settings, local, &Saved { wire: config, facts }).await,
         WireReply::Refused { reason } => anyhow::bail!("the config-service refuses this agent: {reason}"),
         WireReply::Unchanged { .. } => anyhow::bail!("the config-service sent no configuration"),
     }

@@ -67,7 +67,7 @@ pub(crate) struct UpArgs {
 
 /// Write the settings and secrets of a NATS server that runs beside the services, as in docker-compose.yml
 ///
-/// Writes nats.conf, services.nk, agent-ID.nk and admin.key, mode 0600. A second run keeps every key that is there.
+/// Writes nats.conf, services.nk, issuer.nk, system.nk, agent-ID.nk and admin.key, mode 0600. A second run keeps every key that is there.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InitBrokerArgs {
     /// Folder to write into
@@ -85,6 +85,9 @@ pub(crate) struct InitBrokerArgs {
     /// Agent that gets an NKey with the permissions for its own subjects; may be repeated
     #[arg(long = "agent", value_name = "ID")]
     pub(crate) agents: Vec<AgentId>,
+    /// Folder for the seeds that only the config-service reads, issuer.nk and system.nk [default: that of --data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) config_service_seeds: Option<PathBuf>,
     /// Folder for the NKeys of agents, apart from the others [default: that of --data]
     #[arg(long, value_name = "DIR")]
     pub(crate) agent_seeds: Option<PathBuf>,
@@ -95,6 +98,12 @@ pub(crate) enum ClientCommand {
     /// Keys for the HTTP API
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Tokens with which agents make themselves known
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// What is done to one host
+    #[command(subcommand)]
+    Host(HostCommand),
     Keygen(KeygenArgs),
     Plan(PlanArgs),
     Apply(ApplyArgs),
@@ -115,6 +124,7 @@ pub(crate) enum ClientCommand {
     Availability(AvailabilityArgs),
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
+    Audit(AuditArgs),
     /// What to do about one alert
     #[command(subcommand)]
     Alert(AlertCommand),
@@ -125,9 +135,6 @@ pub(crate) enum ClientCommand {
     /// Rules, without a server
     #[command(subcommand)]
     Rule(RuleCommand),
-    /// Accounts of what happened
-    #[command(subcommand)]
-    Audit(AuditCommand),
     /// Ready-made documents: checks for Linux servers, databases and other services
     #[command(subcommand)]
     Library(LibraryCommand),
@@ -137,6 +144,69 @@ pub(crate) enum ClientCommand {
     Health {
         /// Such as http://127.0.0.1:5010/readyz
         url: String,
+    },
+}
+
+/// Who did what, from where and when, newest first: changes, actions, refused requests and sign-ins, use of keys
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<AuditCommand>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// How far to look back
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) since: Duration,
+    /// Only what was done by whom this text names, such as a key's id or an agent
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) actor: Option<String>,
+    /// The newest so many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it: it is shown this once
+    Create(TokenCreateArgs),
+    /// List the tokens, used and revoked ones too
+    List(Common),
+    /// Revoke a token; agents that it enrolled stay enrolled
+    Revoke {
+        /// Id of the token, from `dogwatch token list`
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokenCreateArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Agents that it may enrol
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) uses: u32,
+    /// How long it is good for
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub(crate) expires: Duration,
+    /// Label that it gives to each host; may be repeated
+    #[arg(long = "label", value_name = "K=V", value_parser = pair)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// The one agent that it is for; needed for a host that is known already
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// Take away a host's sign-in: its agent's NKey and its API keys; open connections are cut
+    Revoke {
+        #[arg(value_name = "HOST")]
+        agent: AgentId,
+        #[command(flatten)]
+        common: Common,
     },
 }
 
@@ -224,6 +294,12 @@ pub(crate) struct KeyCreateArgs {
     /// Fact of that host, where no agent detects them; may be repeated
     #[arg(long = "fact", value_name = "K=V", value_parser = pair)]
     pub(crate) facts: Vec<(String, String)>,
+    /// How long it is good for [default: until it is revoked]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) expires: Option<Duration>,
+    /// Expression of the only hosts that a key of role editor may change, such as 'labels.team == "db"'
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(crate) hosts: Option<String>,
 }
 
 /// Make a key that signs documents, and print its public half, which agents pin (--trusted-key)

@@ -1,7 +1,8 @@
 //! The secrets and the settings of a NATS server: made once, kept ever after.
 //!
-//! The services sign in with one NKey that may do everything; each agent has one of its own that may use its own
-//! subjects and nothing else (G4). `dogwatch up` and `dogwatch init-broker` both come here.
+//! The services sign in with one NKey that may do everything. About everybody that the broker does not know it asks the
+//! config-service (auth callout), which lets enrolled agents in. An agent named here has an NKey that the broker itself
+//! knows. Each agent may use its own subjects and nothing else (G4). `dogwatch up` and `dogwatch init-broker` both come here.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nkeys::KeyPair;
+use nkeys::{KeyPair, KeyPairType};
 use protocol::{AgentId, limits, stream, subject};
 use service_kit::files::write_private;
 
@@ -20,6 +21,8 @@ use crate::args::InitBrokerArgs;
 pub(crate) struct BrokerSetup<'a> {
     /// Where `nats.conf` and the NKey seed of the services go.
     pub(crate) folder: &'a Path,
+    /// Where the seeds that only the config-service reads go.
+    pub(crate) config_folder: &'a Path,
     /// Where the seeds of the agents go: a host's own seed is all that it is to see.
     pub(crate) agent_folder: &'a Path,
     /// Where the operators' first key goes.
@@ -38,6 +41,10 @@ pub(crate) struct BrokerSetup<'a> {
 pub(crate) struct BrokerFiles {
     pub(crate) config: PathBuf,
     pub(crate) services_seed: PathBuf,
+    /// Of the account with which the config-service signs what it answers to the broker's auth callout.
+    pub(crate) issuer_seed: PathBuf,
+    /// Of a user in the broker's system account, which cuts connections.
+    pub(crate) system_seed: PathBuf,
     /// One for each of the agents, in order.
     pub(crate) agent_seeds: Vec<PathBuf>,
 }
@@ -48,7 +55,7 @@ pub(crate) enum SetupError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read {path}: check its permissions")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path} holds no NKey seed of a user: restore it, or delete it to get a new one")]
+    #[error("{path} holds no NKey seed of its kind: restore it, or delete it to get a new one")]
     Seed { path: PathBuf },
     #[error("the system gave no random key: {reason}")]
     Random { reason: String },
@@ -62,17 +69,24 @@ impl BrokerSetup<'_> {
     /// # Errors
     /// [`SetupError`]. Every file is either whole or as it was.
     pub(crate) fn prepare(&self) -> Result<BrokerFiles, SetupError> {
-        for folder in [self.folder, self.agent_folder] {
+        for folder in [self.folder, self.config_folder, self.agent_folder] {
             fs::create_dir_all(folder)
                 .map_err(|source| SetupError::Write { path: folder.to_owned(), source })?;
         }
         let services_seed = self.folder.join("services.nk");
-        let services = user_key(&services_seed)?;
+        let services = public_key(&services_seed, KeyPairType::User)?;
+        let issuer_seed = self.config_folder.join("issuer.nk");
+        let system_seed = self.config_folder.join("system.nk");
+        let keys = Keys {
+            services,
+            issuer: public_key(&issuer_seed, KeyPairType::Account)?,
+            system: public_key(&system_seed, KeyPairType::User)?,
+        };
         let mut agents = Vec::new();
         let mut agent_seeds = Vec::new();
         for agent in self.agents {
             let path = self.agent_folder.join(format!("agent-{agent}.nk"));
-            agents.push((agent, user_key(&path)?));
+            agents.push((agent, public_key(&path, KeyPairType::User)?));
             agent_seeds.push(path);
         }
         if read(self.admin_key)?.is_none_or(|key| key.trim().is_empty()) {
@@ -80,11 +94,11 @@ impl BrokerSetup<'_> {
             write(self.admin_key, &format!("{key}\n"))?;
         }
         let config = self.folder.join("nats.conf");
-        write(&config, &self.config(&services, &agents)?)?;
-        Ok(BrokerFiles { config, services_seed, agent_seeds })
+        write(&config, &self.config(&keys, &agents)?)?;
+        Ok(BrokerFiles { config, services_seed, issuer_seed, system_seed, agent_seeds })
     }
 
-    fn config(&self, services: &str, agents: &[(&AgentId, String)]) -> Result<String, SetupError> {
+    fn config(&self, keys: &Keys, agents: &[(&AgentId, String)]) -> Result<String, SetupError> {
         let mut text = format!(
             "# Written by dogwatch at every start: changes are lost.\n\
              listen: \"{listen}\"\n\
@@ -104,7 +118,10 @@ impl BrokerSetup<'_> {
             // Bounded: the server turns over to a new file and keeps the last ones.
             text += &format!("log_file: {log}\nlogfile_size_limit: 10MB\nlogfile_max_num: 3\n");
         }
-        text += &format!("authorization {{\n  timeout: 5\n  users: [\n    {{ nkey: {services} }}\n");
+        let Keys { services, issuer, system } = keys;
+        text += &format!("system_account: SYS\naccounts {{ SYS {{ users: [ {{ nkey: {system} }} ] }} }}\n");
+        // Time enough for the config-service to answer thousands that come at once.
+        text += &format!("authorization {{\n  timeout: 10\n  users: [\n    {{ nkey: {services} }}\n");
         for (agent, key) in agents {
             let list = |subjects: Vec<String>| {
                 subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ")
@@ -120,7 +137,11 @@ impl BrokerSetup<'_> {
                 expires.as_secs()
             );
         }
-        text += "  ]\n}\n";
+        text += "  ]\n";
+        // Whoever is not among these is asked about. They do not depend on the answer.
+        let mut known = vec![services.as_str(), system.as_str()];
+        known.extend(agents.iter().map(|(_, key)| key.as_str()));
+        text += &format!("  auth_callout {{ issuer: {issuer}, auth_users: [ {} ] }}\n}}\n", known.join(", "));
         Ok(text)
     }
 }
@@ -129,23 +150,30 @@ impl BrokerSetup<'_> {
 /// streams without a limit of their own.
 fn max_file_store() -> i64 {
     const REST: i64 = 8 * 1024 * 1024 * 1024;
-    [stream::RESULTS, stream::ALERTS, stream::NOTIFY, stream::CONFIG, stream::REJECTED]
+    [stream::RESULTS, stream::ALERTS, stream::NOTIFY, stream::CONFIG, stream::AUDIT, stream::REJECTED]
         .iter()
         .filter_map(|stream| stream.max_bytes)
         .sum::<i64>()
         .saturating_add(REST)
 }
 
-/// Public key of the user whose seed is in the file; a new user where there is none.
-fn user_key(path: &Path) -> Result<String, SetupError> {
+/// Public keys that stand in the configuration.
+struct Keys {
+    services: String,
+    issuer: String,
+    system: String,
+}
+
+/// Public key of the seed in the file; a new one where there is none.
+fn public_key(path: &Path, kind: KeyPairType) -> Result<String, SetupError> {
     if let Some(seed) = read(path)? {
         let pair = KeyPair::from_seed(seed.trim()).ok();
         return pair
+            .filter(|pair| pair.key_pair_type() == kind)
             .map(|pair| pair.public_key())
-            .filter(|key| key.starts_with('U'))
             .ok_or_else(|| SetupError::Seed { path: path.to_owned() });
     }
-    let pair = KeyPair::new_user();
+    let pair = KeyPair::new(kind);
     let seed = pair.seed().map_err(|error| random(&error))?;
     write(path, &format!("{seed}\n"))?;
     Ok(pair.public_key())
@@ -178,6 +206,7 @@ pub(crate) fn init(args: &InitBrokerArgs) -> anyhow::Result<()> {
     let admin_key = args.data.join("admin.key");
     let setup = BrokerSetup {
         folder: &args.data,
+        config_folder: args.config_service_seeds.as_deref().unwrap_or(&args.data),
         agent_folder: args.agent_seeds.as_deref().unwrap_or(&args.data),
         admin_key: &admin_key,
         listen: args.listen,
@@ -203,6 +232,7 @@ mod tests {
         let agents = [AgentId::new("web-01").unwrap()];
         let setup = BrokerSetup {
             folder: folder.path(),
+            config_folder: folder.path(),
             agent_folder: folder.path(),
             admin_key: &folder.path().join("admin.key"),
             listen: "127.0.0.1:4222".parse().unwrap(),
@@ -222,7 +252,7 @@ mod tests {
         };
         setup.prepare().unwrap();
         let first = contents();
-        assert_eq!(first.len(), 4);
+        assert_eq!(first.len(), 6);
         for (text, path) in &first {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
             assert!(!text.is_empty());

@@ -90,6 +90,12 @@ pub(crate) fn age(at_ms: u64, now_ms: u64) -> String {
     }
 }
 
+/// How long until `end_ms`: `58m`, `expired`.
+pub(crate) fn left(end_ms: u64, now_ms: u64) -> String {
+    // Written as the age of this moment as seen from the end.
+    if end_ms <= now_ms { "expired".to_owned() } else { age(now_ms, end_ms) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

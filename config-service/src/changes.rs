@@ -15,7 +15,7 @@ use protocol::{
 use service_kit::{Context, now_ms, report};
 
 use crate::{
-    core::{model::Keys, model::Model, model::Touched, plan::Documents, signing::Signed},
+    core::{model::Keys, model::Model, model::Touched, plan::Documents, sign_in::SignIns, signing::Signed},
     history::History,
     inventory::Pending,
     outbound::{
@@ -70,6 +70,7 @@ pub(crate) struct Snapshot {
     pub(crate) documents: Arc<Documents>,
     pub(crate) signed: Arc<Signed>,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) sign_ins: Arc<SignIns>,
     pub(crate) history: History,
 }
 
@@ -148,6 +149,16 @@ impl Changes {
     /// Whether the state here may be answered from.
     pub(crate) fn known(&self) -> bool {
         self.synced.load(Ordering::Relaxed) || self.position().revision > 0
+    }
+
+    /// # Errors
+    /// `unavailable` while it may not.
+    pub(crate) fn answerable(&self) -> Result<(), ErrorReply> {
+        if self.known() {
+            return Ok(());
+        }
+        let message = "stream CONFIG was not read yet: ask again in a moment";
+        Err(ErrorReply::new(ErrorCode::Unavailable, message))
     }
 
     /// Whether a key with this hash exists, be it revoked.
@@ -388,7 +399,10 @@ impl Changes {
         let position = store::position(*sequence, last);
         let (store, model) = (Arc::clone(&self.store), Arc::clone(&self.model));
         let changed = blocking(move || {
-            store.commit(&records)?;
+            let sign_ins = Arc::clone(&model.read().unwrap_or_else(PoisonError::into_inner).sign_ins);
+            let kept = sign_ins.effects(records.iter().map(|(_, record)| record));
+            drop(sign_ins);
+            store.commit(&records, &kept)?;
             let write = || model.write().unwrap_or_else(PoisonError::into_inner);
             let mut touched = Touched::default();
             records.iter().for_each(|(_, record)| write().fold(record, &mut touched));
@@ -425,6 +439,7 @@ impl Changes {
             documents: Arc::clone(&model.documents),
             signed: Arc::clone(&model.signed),
             keys: Arc::clone(&model.keys),
+            sign_ins: Arc::clone(&model.sign_ins),
             history,
         }
     }

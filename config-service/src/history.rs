@@ -86,7 +86,7 @@ impl History {
                     LogChange::DocumentDeleted { kind, name } => {
                         documents.remove(&(kind, name));
                     }
-                    LogChange::KeyCreated { .. } | LogChange::KeyRevoked { .. } => {}
+                    _ => {}
                 }
             }
         }
@@ -129,7 +129,7 @@ impl History {
                 let (kind, name) = match change {
                     LogChange::DocumentPut { document, .. } => (document.kind(), document.name()),
                     LogChange::DocumentDeleted { kind, name } => (*kind, name.as_str()),
-                    LogChange::KeyCreated { .. } | LogChange::KeyRevoked { .. } => continue,
+                    _ => continue,
                 };
                 since.push(format!("{kind} {name} (revision {revision}, {})", record.actor));
             }
@@ -164,6 +164,10 @@ fn shown(record: LogRecord) -> Revision {
         LogChange::DocumentDeleted { kind, name } => Touched::Deleted { kind, name },
         LogChange::KeyCreated { key } => Touched::KeyCreated { id: key.id },
         LogChange::KeyRevoked { id, .. } => Touched::KeyRevoked { id },
+        LogChange::TokenCreated { token } => Touched::TokenCreated { id: token.id },
+        LogChange::TokenRevoked { id, .. } => Touched::TokenRevoked { id },
+        LogChange::AgentEnrolled { agent, .. } => Touched::AgentEnrolled { agent },
+        LogChange::AgentRevoked { agent, .. } => Touched::AgentRevoked { agent },
     };
     let changes = changes.into_iter().take(SHOWN).map(touched).collect();
     Revision { revision, at_ms, actor, message, changes, count }

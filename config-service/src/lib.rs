@@ -4,6 +4,7 @@
 //! memory, from which it answers; whichever of stream and store is behind is healed from the other. Start reading at
 //! [`service::start`], then `changes` (the way of a change) and `core::model` (what is decided).
 
+mod audit;
 mod changes;
 mod core;
 mod history;

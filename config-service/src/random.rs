@@ -10,6 +10,14 @@ pub fn new_key() -> Result<String, OsError> {
     Ok(format!("dw_{}_{}", hex(8)?, hex(32)?))
 }
 
+/// A new random enrolment token: as a key, and told from one.
+///
+/// # Errors
+/// As [`new_key`].
+pub(crate) fn new_token() -> Result<String, OsError> {
+    Ok(format!("dwt_{}_{}", hex(8)?, hex(32)?))
+}
+
 /// So many random bytes, in hex.
 ///
 /// # Errors

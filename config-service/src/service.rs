@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,13 +14,19 @@ use anyhow::Context as _;
 use futures_util::StreamExt;
 use prometheus_client::metrics::gauge::Gauge;
 use protocol::{AgentId, ErrorCode, ErrorReply, log::KeyRecord, log::LogChange, subject};
-use service_kit::{Context, now_ms, report};
+use service_kit::{Context, audit::Audit, now_ms, report};
 
 use crate::{
     changes::Changes,
     core::{keys, model::HostRecord, model::Model},
-    inbound::{agents::Agents, operators::Operators},
+    inbound::{
+        access::Access,
+        agents::Agents,
+        callout::{self, Callout},
+        operators::Operators,
+    },
     inventory::{self, Pending},
+    outbound::connections::Connections,
     settings::Settings,
     store::{Store, StoreError},
 };
@@ -33,6 +42,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the store cannot be opened, the admin key file cannot be read, or subscriptions cannot be made.
 pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
+    let issuer = settings.issuer_seed_file.as_deref().map(callout::issuer).transpose()?;
+    let connections = settings
+        .system_nkey_file
+        .clone()
+        .map(|nkey_file| Connections { nats: settings.common.nats.clone(), nkey_file });
     let admin_key = settings.admin_key_file.as_deref().map(admin_key).transpose()?;
     let (folder, max_hosts) = (settings.data.clone(), settings.max_hosts);
     let opened = tokio::task::spawn_blocking(move || open(&folder, max_hosts)).await?;
@@ -48,7 +62,12 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         changes.tell(revision, &changed).await;
     }
     let mut news = ctx.nats.subscribe(subject::CONFIG_LOG).await?;
-    let follow = Follow { ctx: ctx.clone(), changes: Arc::clone(&changes), admin_key };
+    let follow = Follow {
+        ctx: ctx.clone(),
+        changes: Arc::clone(&changes),
+        admin_key,
+        audited: AtomicBool::new(false),
+    };
     let mut in_step = follow.step().await;
     let token = ctx.tasks.token();
     ctx.tasks.spawn("stream CONFIG", async move {
@@ -63,6 +82,13 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     });
 
     Agents::new(&ctx, Arc::clone(&model), Arc::clone(&changes), Arc::clone(&pending)).serve(&ctx).await?;
+    let access =
+        Access { ctx: ctx.clone(), model: Arc::clone(&model), changes: Arc::clone(&changes), connections };
+    access.serve(&ctx).await?;
+    if let Some(issuer) = issuer {
+        let (model, changes) = (Arc::clone(&model), Arc::clone(&changes));
+        Callout { model, changes, audit: Audit::start(&ctx), issuer }.serve(&ctx).await?;
+    }
     Operators { model, changes, pending, used }.serve(&ctx).await
 }
 
@@ -92,8 +118,10 @@ fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
         loaded = store.load()?;
     }
     let revision = loaded.position.revision;
-    let (mut model, changed) = Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, max_hosts);
+    let (mut model, mut changed) =
+        Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, max_hosts);
     model.signed = loaded.signed.into();
+    changed.extend(model.with_sign_ins(loaded.sign_ins));
     // Before the stream was read, an empty store says nothing about what a host is to run.
     let changed = if revision == 0 { Vec::new() } else { changed };
     Ok(Opened { store, model, position: loaded.position, used: loaded.used, changed })
@@ -104,6 +132,8 @@ struct Follow {
     ctx: Context,
     changes: Arc<Changes>,
     admin_key: Option<KeyRecord>,
+    /// Whether stream AUDIT is there.
+    audited: AtomicBool,
 }
 
 impl Follow {
@@ -111,7 +141,10 @@ impl Follow {
     async fn step(&self) -> bool {
         let condition = format!("{} stream CONFIG", self.ctx.name);
         let outcome = match self.changes.sync().await {
-            Ok(()) => self.bring_admin_key().await,
+            Ok(()) => match self.make_audit_log().await {
+                Ok(()) => self.bring_admin_key().await,
+                failed => failed,
+            },
             Err(error) => Err(report(&error)),
         };
         match outcome {
@@ -126,6 +159,15 @@ impl Follow {
             }
         }
         outcome.is_ok()
+    }
+
+    /// Whoever tells the audit log waits for its stream.
+    async fn make_audit_log(&self) -> Result<(), String> {
+        if !self.audited.load(Ordering::Relaxed) {
+            crate::audit::stream(&self.ctx).await?;
+            self.audited.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// A key that was ever known, a revoked one too, stays as it is.

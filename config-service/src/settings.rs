@@ -22,6 +22,12 @@ pub struct Settings {
     /// File with a key that becomes an admin key at the start, unless it is known already or was revoked
     #[arg(long, env = "DOGWATCH_ADMIN_KEY_FILE", value_name = "FILE")]
     pub admin_key_file: Option<PathBuf>,
+    /// Answer the broker's auth callout: NKey seed of the account whose public key stands there as issuer
+    #[arg(long, env = "DOGWATCH_ISSUER_SEED_FILE", value_name = "FILE")]
+    pub issuer_seed_file: Option<PathBuf>,
+    /// NKey seed of a user of the broker's system account, to cut the connections of hosts that are revoked
+    #[arg(long, env = "DOGWATCH_SYSTEM_NKEY_FILE", value_name = "FILE")]
+    pub system_nkey_file: Option<PathBuf>,
     /// Most hosts in the inventory; what a further one asks is refused
     #[arg(long, env = "DOGWATCH_CONFIG_SERVICE_MAX_HOSTS", value_name = "N", default_value_t = 100_000)]
     pub max_hosts: usize,

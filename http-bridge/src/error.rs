@@ -20,6 +20,10 @@ pub(crate) struct Problem {
     retry_after: Option<u64>,
 }
 
+/// Why a request was refused, beside the response for whoever keeps account of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Detail(pub(crate) String);
+
 /// A [`Problem`] as it is sent.
 #[derive(Serialize)]
 struct Body<'a> {
@@ -133,6 +137,7 @@ impl IntoResponse for Problem {
             problems,
         };
         let mut response = (*status, Json(body)).into_response();
+        response.extensions_mut().insert(Detail(detail.clone()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {

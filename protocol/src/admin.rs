@@ -33,6 +33,9 @@ pub struct ApplyRequest {
     /// Say as well what it means for each host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub effects: bool,
+    /// The only hosts that it may concern: filled in by the bridge from the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
     /// By whom the documents are signed, for the revision that this change makes. One of a document that does not
     /// change is kept in place of the one before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -60,6 +63,7 @@ impl ApplyRequest {
             prune: false,
             base: None,
             effects: false,
+            within: None,
             signatures: Vec::new(),
         }
     }
@@ -260,10 +264,35 @@ pub struct Revision {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Touched {
-    Put { kind: Kind, name: String },
-    Deleted { kind: Kind, name: String },
-    KeyCreated { id: String },
-    KeyRevoked { id: String },
+    Put {
+        kind: Kind,
+        name: String,
+    },
+    Deleted {
+        kind: Kind,
+        name: String,
+    },
+    KeyCreated {
+        id: String,
+    },
+    KeyRevoked {
+        id: String,
+    },
+    TokenCreated {
+        id: String,
+    },
+    TokenRevoked {
+        id: String,
+    },
+    AgentEnrolled {
+        agent: AgentId,
+    },
+    AgentRevoked {
+        agent: AgentId,
+    },
+    /// Of a newer version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Request on `dogwatch.v1.admin.diff`: how documents differ between two revisions; the reply is a [`Difference`].
@@ -302,6 +331,9 @@ pub struct RollbackRequest {
     /// As in [`ApplyRequest`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<DocumentSignature>,
+    /// The only hosts that it may concern: filled in by the bridge from the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -364,6 +396,9 @@ pub struct HostQuery {
     /// Only hosts behind this one: `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<AgentId>,
+    /// Only hosts for which this expression holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -475,6 +510,12 @@ pub struct KeyCreate {
     /// Facts of a host that has no agent to detect them.
     #[serde(default, skip_serializing_if = "Facts::is_empty")]
     pub facts: Facts,
+    /// How long it is good for, at least a minute; for ever when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
+    /// Expression over facts and labels: the only hosts that a key of role editor may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<String>,
     #[serde(default)]
     pub actor: String,
 }
@@ -506,6 +547,12 @@ pub struct KeyInfo {
     pub last_used_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_ms: Option<u64>,
+    /// From then on it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// As in [`KeyCreate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<String>,
 }
 
 /// Request on `dogwatch.v1.admin.key.list`.

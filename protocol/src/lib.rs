@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod alert;
 pub mod attend;
+pub mod audit;
 pub mod codec;
 pub mod config;
 pub mod cron;
@@ -30,6 +31,7 @@ pub mod result;
 pub mod run;
 pub mod scalar;
 pub mod series;
+pub mod sign_in;
 pub mod signed;
 pub mod size;
 pub mod stored;

@@ -45,6 +45,25 @@ pub enum LogChange {
         id: String,
         at_ms: u64,
     },
+    TokenCreated {
+        token: TokenRecord,
+    },
+    TokenRevoked {
+        id: String,
+        at_ms: u64,
+    },
+    /// An agent made itself known by a token: from now on this NKey is that agent.
+    AgentEnrolled {
+        agent: AgentId,
+        nkey: String,
+        token: String,
+        at_ms: u64,
+    },
+    /// No NKey that was enrolled for this agent signs in any more. Another may be enrolled.
+    AgentRevoked {
+        agent: AgentId,
+        at_ms: u64,
+    },
 }
 
 /// A key as it is kept: its hash, never itself.
@@ -63,4 +82,24 @@ pub struct KeyRecord {
     pub created_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// Expression of the hosts that an editor may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<String>,
+}
+
+/// An enrolment token as it is kept: its hash, never itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    pub id: String,
+    /// [`crate::admin::key_hash`] of the token.
+    pub hash: String,
+    pub uses: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    pub created_ms: u64,
+    pub expires_ms: u64,
 }

@@ -71,6 +71,16 @@ pub const CONFIG: StreamSpec = StreamSpec {
     duplicate_window: TWO_MINUTES,
 };
 
+/// Who did what: see [`crate::audit`].
+pub const AUDIT: StreamSpec = StreamSpec {
+    name: "AUDIT",
+    subjects: &[subject::AUDIT_ALL],
+    retention: Retention::Limits,
+    max_age: Some(Duration::from_secs(90 * DAY)),
+    max_bytes: Some(GIB / 4),
+    duplicate_window: TWO_MINUTES,
+};
+
 /// What could not be understood, whole, with the reason in its headers.
 pub const REJECTED: StreamSpec = StreamSpec {
     name: "REJECTED",

@@ -5,6 +5,9 @@ use crate::{AgentId, CheckName, ReceiverName, RuleName};
 macro_rules! subjects {
     ($($(#[$doc:meta])* $name:ident = $subject:literal;)*) => {
         $($(#[$doc])* pub const $name: &str = concat!("dogwatch.v1.", $subject);)*
+
+        /// All of the above: no agent may use one of them as it stands here.
+        pub const ALL: &[&str] = &[$($name),*];
     };
 }
 
@@ -29,6 +32,11 @@ subjects! {
     ADMIN_KEY_REVOKE = "admin.key.revoke";
     ADMIN_KEY_VERIFY = "admin.key.verify";
     ADMIN_ROLLBACK = "admin.rollback";
+    ADMIN_TOKEN_CREATE = "admin.token.create";
+    ADMIN_TOKEN_LIST = "admin.token.list";
+    ADMIN_TOKEN_REVOKE = "admin.token.revoke";
+    ADMIN_HOST_REVOKE = "admin.host.revoke";
+    ADMIN_AUDIT = "admin.audit";
 
     /// Stream RESULTS.
     RESULT_ALL = "result.*.*";
@@ -37,6 +45,8 @@ subjects! {
     ALERT_ALL = "alert.*.*";
     /// Stream NOTIFY.
     NOTIFY_ALL = "notify.*";
+    /// Stream AUDIT.
+    AUDIT_ALL = "audit.*";
     /// Stream REJECTED.
     REJECTED_ALL = "rejected.*";
 
@@ -112,6 +122,26 @@ pub fn notify(receiver: &ReceiverName) -> String {
 #[must_use]
 pub fn rejected(service: &str) -> String {
     format!("dogwatch.v1.rejected.{service}")
+}
+
+/// `service` is a program's own name, such as `http-bridge`.
+#[must_use]
+pub fn audit(service: &str) -> String {
+    format!("dogwatch.v1.audit.{service}")
+}
+
+/// Subjects of the NATS server itself.
+pub mod broker {
+    /// It asks here who signs in (auth callout).
+    pub const SIGN_IN: &str = "$SYS.REQ.USER.AUTH";
+    /// Every server of a cluster answers with its connections.
+    pub const CONNECTIONS: &str = "$SYS.REQ.SERVER.PING.CONNZ";
+
+    /// Cuts a connection of one server, by the server's id.
+    #[must_use]
+    pub fn kick(server: &str) -> String {
+        format!("$SYS.REQ.SERVER.{server}.KICK")
+    }
 }
 
 /// Prefix of an agent's reply inboxes, so that the broker can keep other agents out of them.

@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: anything that knows what a result, a check or an alert is for.
 
+pub mod audit;
 pub mod backoff;
 pub mod consume;
 pub mod files;

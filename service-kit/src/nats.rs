@@ -51,6 +51,42 @@ pub struct NatsSettings {
     /// Key (PEM) of the client certificate
     #[arg(long, env = "DOGWATCH_NATS_CERT_KEY_FILE", value_name = "FILE", requires = "nats_cert_file")]
     pub nats_cert_key_file: Option<PathBuf>,
+    /// Who it says it is besides: set by the agent, which is asked about by auth callout.
+    #[arg(skip)]
+    pub claim: Option<Claim>,
+}
+
+/// A sign-in by an NKey that the broker does not know itself: it asks the config-service.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Id of the agent.
+    pub name: String,
+    /// File with the seed of its own NKey. Read at each sign-in.
+    pub nkey_file: PathBuf,
+    /// File with a token, sent as long as [`Self::new_nkey_file`] is there. Read at each sign-in: a token that expired can
+    /// be replaced.
+    pub token_file: Option<PathBuf>,
+    /// The seed before it is known to be enrolled; preferred to the other.
+    pub new_nkey_file: PathBuf,
+}
+
+impl Claim {
+    /// Name, NKey and token for the broker, with its nonce signed.
+    fn sign(&self, nonce: &[u8]) -> Result<async_nats::Auth, String> {
+        let new = self.new_nkey_file.exists();
+        let seed = if new { &self.new_nkey_file } else { &self.nkey_file };
+        let read = |what, path: &Path| secret(what, path).map_err(|error| report(&error));
+        let bad = || format!("{} holds no NKey seed: delete it, and enrol this host again", seed.display());
+        let pair = nkeys::KeyPair::from_seed(&read("the NKey seed", seed)?).map_err(|_| bad())?;
+        let mut auth = async_nats::Auth::new();
+        auth.nkey = Some(pair.public_key());
+        auth.signature = Some(pair.sign(nonce).map_err(|_| bad())?);
+        auth.username = Some(self.name.clone());
+        let token = self.token_file.as_deref().filter(|_| new);
+        auth.password =
+            Some(token.map(|path| read("the enrolment token", path)).transpose()?.unwrap_or_default());
+        Ok(auth)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +97,8 @@ pub enum ConnectError {
     Refused { url: String },
     #[error("{url:?} is not a NATS address: write it like nats://host:4222")]
     Address { url: String },
+    #[error("cannot reach the broker at {url}: {reason}")]
+    Unreachable { url: String, reason: String },
     #[error("stopped before the broker at {url} answered (last: {reason})")]
     Stopped { url: String, reason: String },
 }
@@ -72,6 +110,12 @@ impl ConnectError {
         matches!(self, Self::Address { .. } | Self::Secret { .. })
     }
 }
+
+/// What async-nats calls a refused sign-in.
+const REFUSED: &str = "authorization violation";
+const HOW_TO_ENROL: &str = "the broker refuses this agent: its enrolment token is expired, used up, revoked or for \
+    another host, or another host has its id, or it was revoked; `dogwatch audit` on the server says which, and \
+    `dogwatch token create` there makes another token";
 
 /// Whether to go on without the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +144,8 @@ pub async fn connect(
         .split(',')
         .map(|part| part.trim().parse().map_err(|_| ConnectError::Address { url: redact(part) }))
         .collect::<Result<_, _>>()?;
-    let events = Arc::new(Events::new(name, url.clone(), metrics, ready));
+    let events = Events::new(name, url.clone(), metrics, ready);
+    let events = Arc::new(Events { claims: settings.claim.is_some(), ..events });
     events.lost("not connected yet");
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(4));
     let mut last_logged = String::new();
@@ -131,6 +176,40 @@ pub async fn connect(
     }
 }
 
+/// Connect with another NKey for a short errand; a broker that does not answer is not waited for.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect_briefly(
+    settings: &NatsSettings,
+    nkey_file: &Path,
+    name: &'static str,
+) -> Result<Client, ConnectError> {
+    let url = redact(&settings.nats_url);
+    let servers: Vec<async_nats::ServerAddr> = settings
+        .nats_url
+        .split(',')
+        .map(|part| part.trim().parse().map_err(|_| ConnectError::Address { url: redact(part) }))
+        .collect::<Result<_, _>>()?;
+    let settings = NatsSettings {
+        nats_nkey_file: Some(nkey_file.to_owned()),
+        nats_creds_file: None,
+        nats_user: None,
+        nats_password_file: None,
+        claim: None,
+        ..settings.clone()
+    };
+    // What becomes of it is of no interest to metrics and readiness.
+    let events = Arc::new(Events::new(name, url.clone(), &Metrics::default(), &Readiness::default()));
+    let options = options(&settings, name, None, Wait::ForBroker, &events).await?;
+    options.connect(servers).await.map_err(|error| match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            ConnectError::Refused { url: url.clone() }
+        }
+        _ => ConnectError::Unreachable { url: url.clone(), reason: report(&error) },
+    })
+}
+
 async fn options(
     settings: &NatsSettings,
     name: &'static str,
@@ -139,7 +218,17 @@ async fn options(
     events: &Arc<Events>,
 ) -> Result<ConnectOptions, ConnectError> {
     let callback = Arc::clone(events);
-    let mut options = ConnectOptions::new()
+    let options = match settings.claim.clone() {
+        None => ConnectOptions::new(),
+        Some(claim) => ConnectOptions::with_auth_callback(move |nonce| {
+            let auth = claim.sign(&nonce).map_err(|reason| {
+                tracing::error!(reason, "cannot sign in");
+                async_nats::AuthError::new(reason)
+            });
+            std::future::ready(auth)
+        }),
+    };
+    let mut options = options
         .name(format!("dogwatch-{name}"))
         .ping_interval(Duration::from_secs(15))
         .connection_timeout(Duration::from_secs(10))
@@ -206,6 +295,8 @@ struct Events {
     service: &'static str,
     /// Its address without secrets.
     broker: String,
+    /// Whether an NKey is used that the config-service decides about.
+    claims: bool,
     ready: Readiness,
     condition: String,
     connected: AtomicBool,
@@ -226,6 +317,7 @@ impl Events {
         Self {
             service,
             broker,
+            claims: false,
             ready: ready.clone(),
             condition: format!("{service} nats"),
             connected: AtomicBool::new(false),
@@ -253,6 +345,9 @@ impl Events {
     fn unreachable(&self, reason: &str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != reason {
+            if self.claims && reason.contains(REFUSED) {
+                tracing::error!(service = self.service, broker = self.broker, "{HOW_TO_ENROL}");
+            }
             tracing::warn!(
                 service = self.service,
                 broker = self.broker,

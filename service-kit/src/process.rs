@@ -14,6 +14,14 @@ use crate::{Context, Metrics, Readiness, Tasks, nats, nats::Wait, settings, sett
 pub trait ServiceSettings: Parser {
     fn common(&self) -> &Common;
 
+    /// What there is to do before the connection is made.
+    ///
+    /// # Errors
+    /// What keeps the program from starting.
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Whether the service can start without the broker.
     fn wait(&self) -> Wait {
         Wait::ForBroker
@@ -59,13 +67,14 @@ where
     }
 }
 
-fn run<S, F>(name: &'static str, settings: S, start: impl FnOnce(S, Context) -> F) -> anyhow::Result<()>
+fn run<S, F>(name: &'static str, mut settings: S, start: impl FnOnce(S, Context) -> F) -> anyhow::Result<()>
 where
     S: ServiceSettings,
     F: Future<Output = anyhow::Result<()>>,
 {
+    telemetry::init(&settings.common().log)?;
+    settings.prepare()?;
     let common = settings.common().clone();
-    telemetry::init(&common.log)?;
     let runtime = S::runtime().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let (tasks, ready, metrics) = (Tasks::new(), Readiness::default(), Metrics::default());

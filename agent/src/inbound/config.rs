@@ -131,6 +131,7 @@ impl Follower {
                 next = Instant::now()
                     + match asked {
                         Ok(()) => {
+                            store::identity::confirm(&state.path());
                             state.backoff.reset();
                             state.last_failure.clear();
                             poll

@@ -135,6 +135,8 @@ impl Stack {
             agent: Some(AgentId::new("script")?),
             labels: Default::default(),
             facts: Default::default(),
+            expires_in_ms: None,
+            hosts: None,
             actor: "bench".to_owned(),
         };
         let created: KeyCreated = request(&self.client, subject::ADMIN_KEY_CREATE, &create, TIMEOUT).await?;

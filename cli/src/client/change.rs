@@ -95,6 +95,7 @@ pub(crate) async fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
         dry_run: true,
         base: None,
         effects: true,
+        within: None,
         signatures: Vec::new(),
     };
     let planned = send(&client, "rollback", &request).await?;

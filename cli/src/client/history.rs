@@ -34,6 +34,11 @@ fn touched(revision: &Revision) -> String {
         Touched::Deleted { kind, name } => format!("-{kind} {name}"),
         Touched::KeyCreated { id } => format!("key {id}"),
         Touched::KeyRevoked { id } => format!("-key {id}"),
+        Touched::TokenCreated { id } => format!("token {id}"),
+        Touched::TokenRevoked { id } => format!("-token {id}"),
+        Touched::AgentEnrolled { agent } => format!("host {agent}"),
+        Touched::AgentRevoked { agent } => format!("-host {agent}"),
+        Touched::Unknown => "?".to_owned(),
     });
     let named = names.collect::<Vec<_>>().join(", ");
     let more = usize::try_from(revision.count).unwrap_or(usize::MAX).saturating_sub(NAMED);

@@ -5,16 +5,17 @@ use std::io::{self, Write};
 use protocol::{
     Facts, Labels,
     admin::{KeyCreate, KeyCreated, KeyInfo, KeyList},
+    duration,
 };
 use serde_json::Value;
 
 use super::http::Client;
 use crate::{
     args::{Common, KeyCreateArgs},
-    output::{self, Column, age, note},
+    output::{self, Column, age, left, note},
 };
 
-const COLUMNS: [Column<KeyInfo>; 6] = [
+const COLUMNS: [Column<KeyInfo>; 8] = [
     Column { title: "ID", cell: |key, _| key.id.clone() },
     Column { title: "ROLE", cell: |key, _| key.role.to_string() },
     Column { title: "AGENT", cell: |key, _| key.agent.as_ref().map(ToString::to_string).unwrap_or_default() },
@@ -24,6 +25,11 @@ const COLUMNS: [Column<KeyInfo>; 6] = [
         title: "REVOKED",
         cell: |key, now| key.revoked_ms.map(|at_ms| age(at_ms, now)).unwrap_or_default(),
     },
+    Column {
+        title: "EXPIRES",
+        cell: |key, now| key.expires_ms.map(|end| left(end, now)).unwrap_or_default(),
+    },
+    Column { title: "HOSTS", cell: |key, _| key.hosts.clone().unwrap_or_default() },
 ];
 
 /// # Errors
@@ -35,6 +41,8 @@ pub(crate) async fn create(args: KeyCreateArgs) -> anyhow::Result<()> {
         agent: args.agent,
         labels: args.labels.into_iter().collect::<Labels>(),
         facts: args.facts.into_iter().map(|(name, text)| (name, fact(text))).collect::<Facts>(),
+        expires_in_ms: args.expires.map(duration::millis),
+        hosts: args.hosts,
         actor: String::new(),
     };
     let created: KeyCreated = client.post(&["api", "v1", "keys"], &request).await?;

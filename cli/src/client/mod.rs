@@ -1,5 +1,6 @@
 //! The commands that ask a running dogwatch over HTTP.
 
+mod access;
 mod attend;
 mod change;
 mod explain;
@@ -19,7 +20,10 @@ use std::io::{self, Write as _};
 
 use crate::{
     Usage,
-    args::{AlertCommand, AuditCommand, ClientCommand, KeyCommand, RuleCommand, SilenceCommand},
+    args::{
+        AlertCommand, AuditArgs, AuditCommand, ClientCommand, HostCommand, KeyCommand, RuleCommand,
+        SilenceCommand, TokenCommand,
+    },
 };
 
 /// How a command ended that did not fail.
@@ -62,13 +66,24 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Graph(args) => query::graph(&args).await,
             ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
+            ClientCommand::Token(TokenCommand::Create(args)) => access::create_token(args).await,
+            ClientCommand::Token(TokenCommand::List(common)) => access::list_tokens(&common).await,
+            ClientCommand::Token(TokenCommand::Revoke { id, common }) => {
+                access::revoke_token(&id, &common).await
+            }
+            ClientCommand::Host(HostCommand::Revoke { agent, common }) => {
+                access::revoke_host(&agent, &common).await
+            }
+            ClientCommand::Audit(AuditArgs { command: Some(AuditCommand::Loss(common)), .. }) => {
+                show::loss(&common).await
+            }
+            ClientCommand::Audit(args) => access::audit(&args).await,
             ClientCommand::Alert(AlertCommand::Ack(args)) => attend::acknowledge(&args).await,
             ClientCommand::Why(args) => attend::why(&args).await,
             ClientCommand::Silence(SilenceCommand::Add(args)) => attend::add(&args).await,
             ClientCommand::Silence(SilenceCommand::List(common)) => attend::list(&common).await,
             ClientCommand::Silence(SilenceCommand::Expire(args)) => attend::expire(&args).await,
             ClientCommand::Rule(RuleCommand::Test { file }) => rule_test::run(&file),
-            ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
             ClientCommand::Library(command) => library::run(&command),
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,

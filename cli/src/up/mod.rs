@@ -104,6 +104,7 @@ fn prepare_broker(
     let nats = folder.join("nats");
     let files = BrokerSetup {
         folder: &nats,
+        config_folder: &nats,
         agent_folder: &nats,
         admin_key: &local::admin_key(folder),
         // On loopback: other hosts come over HTTP until they have certificates.

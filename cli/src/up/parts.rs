@@ -48,7 +48,16 @@ pub(crate) async fn start(
     launch
         .part(
             "config-service",
-            vec![flag, config_data, "--admin-key-file".into(), key],
+            vec![
+                flag,
+                config_data,
+                "--admin-key-file".into(),
+                key,
+                "--issuer-seed-file".into(),
+                files.issuer_seed.clone().into(),
+                "--system-nkey-file".into(),
+                files.system_seed.clone().into(),
+            ],
             config_service::start,
         )
         .await?;

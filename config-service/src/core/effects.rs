@@ -18,8 +18,8 @@ const BYTES: usize = limits::MESSAGE / 2;
 
 /// Documents as they would be, and the checks that differ.
 pub(crate) struct Prospect {
-    resolver: Resolver,
-    checks: BTreeSet<CheckName>,
+    pub(super) resolver: Resolver,
+    pub(super) checks: BTreeSet<CheckName>,
     /// Groups or variables differ too.
     targeting: bool,
     effects: Effects,
@@ -47,7 +47,7 @@ impl Prospect {
                         checks.extend(CheckName::new(name));
                     }
                 }
-                LogChange::KeyCreated { .. } | LogChange::KeyRevoked { .. } => {}
+                _ => {}
             }
         }
         Self { resolver, checks, targeting, effects: Effects::default(), bytes: 0 }

@@ -1,5 +1,6 @@
 //! API keys: `dw_<id>_<secret>`, of which only the hash is kept.
 
+use documents::HostExpression;
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{KeyCreate, KeyInfo, Role, key_hash},
@@ -12,9 +13,15 @@ use super::model::HOST_BYTES;
 /// Shortest text that is accepted as a key made elsewhere: 128 random bits in hex.
 const SHORTEST: usize = 32;
 
+const SHORTEST_LIFE_MS: u64 = 60_000;
+
 /// The part of a key that is not secret. A key that was made elsewhere gets one from its hash.
-fn id_of(key: &str) -> String {
-    let id = key.strip_prefix("dw_").and_then(|rest| rest.split_once('_')).map(|(id, _)| id);
+pub(super) fn id_of(key: &str) -> String {
+    let id = key
+        .strip_prefix("dw_")
+        .or_else(|| key.strip_prefix("dwt_"))
+        .and_then(|rest| rest.split_once('_'))
+        .map(|(id, _)| id);
     match id {
         Some(id) if id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => id.to_owned(),
         _ => key_hash(key).chars().take(16).collect(),
@@ -41,6 +48,18 @@ pub(crate) fn create(request: &KeyCreate, key: &str, now: u64) -> Result<KeyReco
         }
         (_, None) => {}
     }
+    if let Some(hosts) = &request.hosts {
+        if request.role != Role::Editor {
+            let message =
+                format!("a key of role {} is not limited to hosts: only an editor's is", request.role);
+            return Err(ErrorReply::invalid(message).at("hosts"));
+        }
+        HostExpression::compile(hosts)
+            .map_err(|error| ErrorReply::invalid(format!("hosts: {error}")).at("hosts"))?;
+    }
+    if request.expires_in_ms.is_some_and(|life| life < SHORTEST_LIFE_MS) {
+        return Err(ErrorReply::invalid("a key is good for a minute at least").at("expires_in_ms"));
+    }
     for (field, count) in [("labels", request.labels.len()), ("facts", request.facts.len())] {
         if count > limits::FACTS {
             let message = format!("{count} {field} are more than the {} allowed", limits::FACTS);
@@ -61,6 +80,8 @@ pub(crate) fn create(request: &KeyCreate, key: &str, now: u64) -> Result<KeyReco
         facts: request.facts.clone(),
         created_ms: now,
         revoked_ms: None,
+        expires_ms: request.expires_in_ms.map(|life| now.saturating_add(life)),
+        hosts: request.hosts.clone(),
     })
 }
 
@@ -80,6 +101,8 @@ pub(crate) fn bring(key: &str, now: u64) -> Result<KeyRecord, ErrorReply> {
         agent: None,
         labels: protocol::Labels::new(),
         facts: protocol::Facts::new(),
+        expires_in_ms: None,
+        hosts: None,
         actor: String::new(),
     };
     create(&request, key, now)
@@ -93,7 +116,14 @@ pub(crate) fn info(key: &KeyRecord, last_used_ms: u64) -> KeyInfo {
         created_ms: key.created_ms,
         last_used_ms,
         revoked_ms: key.revoked_ms,
+        expires_ms: key.expires_ms,
+        hosts: key.hosts.clone(),
     }
+}
+
+/// Whether a key may be used now.
+pub(crate) fn is_good(key: &KeyRecord, now: u64) -> bool {
+    key.revoked_ms.is_none() && key.expires_ms.is_none_or(|end| now < end)
 }
 
 /// The key to revoke. The last admin key stays: without it nobody could make another.
@@ -108,7 +138,9 @@ pub(crate) fn revocable<'a>(
         ErrorReply::new(ErrorCode::NotFound, "there is no key with this id: `dogwatch key list` shows all")
             .at("id")
     })?;
-    let mut admins = keys.filter(|key| key.role == Role::Admin && key.revoked_ms.is_none());
+    // One that expires does not count: the day comes on which it is gone.
+    let mut admins =
+        keys.filter(|k| k.role == Role::Admin && k.revoked_ms.is_none() && k.expires_ms.is_none());
     if key.role == Role::Admin && key.revoked_ms.is_none() && admins.all(|admin| admin.id == id) {
         let message = "this is the last admin key: create another one first";
         return Err(ErrorReply::new(ErrorCode::Conflict, message).at("id"));
@@ -126,7 +158,8 @@ mod tests {
     fn request(role: Role, agent: Option<&str>) -> KeyCreate {
         let agent = agent.map(|agent| AgentId::new(agent).unwrap());
         let (labels, facts) = (protocol::Labels::new(), protocol::Facts::new());
-        KeyCreate { role, agent, labels, facts, actor: String::new() }
+        let (expires_in_ms, hosts) = (None, None);
+        KeyCreate { role, agent, labels, facts, expires_in_ms, hosts, actor: String::new() }
     }
 
     #[test]
@@ -157,6 +190,22 @@ mod tests {
         assert_eq!((error.code, error.field.as_deref()), (ErrorCode::Invalid, Some("labels")));
         long.labels.insert("role".to_owned(), "x".repeat(HOST_BYTES / 2));
         assert!(create(&long, "k", 0).is_ok());
+    }
+
+    #[test]
+    fn a_key_ends_with_its_time_and_only_an_editor_is_limited_to_hosts() {
+        let with = |role, expires_in_ms, hosts: Option<&str>| {
+            let hosts = hosts.map(str::to_owned);
+            create(&KeyCreate { expires_in_ms, hosts, ..request(role, None) }, "k", 1_000)
+        };
+        let key = with(Role::Admin, Some(60_000), None).unwrap();
+        assert!(is_good(&key, 60_999) && !is_good(&key, 61_000));
+        assert!(!is_good(&KeyRecord { revoked_ms: Some(1), ..key }, 2_000));
+        assert!(is_good(&with(Role::Editor, None, Some("labels.team == 'db'")).unwrap(), u64::MAX));
+        let field = |made: Result<KeyRecord, ErrorReply>| made.unwrap_err().field.unwrap();
+        assert_eq!(field(with(Role::Admin, Some(59_999), None)), "expires_in_ms");
+        assert_eq!(field(with(Role::Viewer, None, Some("true"))), "hosts");
+        assert_eq!(field(with(Role::Editor, None, Some("labels.team ="))), "hosts");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What is decided, without I/O: the fold of the log, who runs what, which change is accepted.
 
+pub(crate) mod callout;
 pub(crate) mod difference;
 pub(crate) mod effects;
 pub(crate) mod keys;
+pub(crate) mod limit;
 pub(crate) mod model;
 pub(crate) mod plan;
+pub(crate) mod sign_in;
 pub(crate) mod signing;

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use documents::{Outcome, Outcomes, Resolver, Scope};
+use documents::{HostExpression, Outcome, Outcomes, Resolver, Scope};
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
     admin::{Explanation, Host, HostList, HostQuery, UnfitCheck},
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     plan::Documents,
+    sign_in::SignIns,
     signing::{self, Signed},
 };
 
@@ -83,6 +84,7 @@ pub(crate) struct Model {
     /// Those of them that are signed.
     pub(crate) signed: Arc<Signed>,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) sign_ins: Arc<SignIns>,
     hashes: HashMap<String, String>,
     resolver: Resolver,
     hosts: BTreeMap<AgentId, Entry>,
@@ -132,6 +134,19 @@ impl Model {
         (model, changed)
     }
 
+    /// Take in the sign-ins as they were stored. Hosts whose configuration came out different are returned.
+    pub(crate) fn with_sign_ins(&mut self, sign_ins: SignIns) -> Vec<AgentId> {
+        let mut hosts = BTreeSet::new();
+        for enrolled in sign_ins.in_order() {
+            // A host whose agent is revoked may be gone from the inventory.
+            if enrolled.revoked_ms.is_none() || self.hosts.contains_key(&enrolled.agent) {
+                hosts.insert(self.enrolled(enrolled.agent.clone(), enrolled.labels.clone(), enrolled.at_ms));
+            }
+        }
+        self.sign_ins = Arc::new(sign_ins);
+        hosts.into_iter().filter(|agent| self.resolve(agent, None)).collect()
+    }
+
     /// Fold one accepted change. Hosts run what they ran until they are [refreshed](Self::refresh).
     pub(crate) fn fold(&mut self, record: &LogRecord, touched: &mut Touched) {
         self.revision = record.revision;
@@ -163,6 +178,15 @@ impl Model {
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
                 }
                 LogChange::KeyCreated { key } => touched.hosts.extend(self.key_created(key.clone())),
+                LogChange::TokenCreated { .. }
+                | LogChange::TokenRevoked { .. }
+                | LogChange::AgentEnrolled { .. }
+                | LogChange::AgentRevoked { .. } => {
+                    let given = Arc::make_mut(&mut self.sign_ins).fold(change);
+                    touched
+                        .hosts
+                        .extend(given.map(|(agent, labels)| self.enrolled(agent, labels, record.at_ms)));
+                }
                 LogChange::KeyRevoked { id, at_ms } => {
                     if let Some(key) = Arc::make_mut(&mut self.keys).get_mut(id) {
                         key.revoked_ms = Some(*at_ms);
@@ -227,6 +251,27 @@ impl Model {
         self.hashes.insert(key.hash.clone(), key.id.clone());
         Arc::make_mut(&mut self.keys).insert(key.id.clone(), key);
         agent
+    }
+
+    /// An agent that is enrolled is in the inventory, with the labels of its token.
+    fn enrolled(&mut self, agent: AgentId, labels: Labels, now: u64) -> AgentId {
+        let entry = self.hosts.entry(agent.clone()).or_insert_with(|| {
+            let record = HostRecord { origin: Origin::Agent, first_seen_ms: now, ..HostRecord::default() };
+            Entry { record, ..Entry::default() }
+        });
+        entry.given.1.extend(labels);
+        agent
+    }
+
+    /// Whether an expression holds for a host; not where it fails.
+    pub(crate) fn matches(&self, agent: &AgentId, expression: &HostExpression) -> bool {
+        self.view(agent).is_some_and(|(facts, labels, scope, _)| {
+            expression.matches(&scope.view(agent, &facts, &labels)).unwrap_or(false)
+        })
+    }
+
+    pub(crate) fn has_host(&self, agent: &AgentId) -> bool {
+        self.hosts.contains_key(agent)
     }
 
     /// Evaluate on one host what is touched, or all. Whether what it runs has changed.
@@ -579,7 +624,7 @@ mod tests {
     fn pages(model: &Model, limit: usize) -> Vec<HostList> {
         let (mut pages, mut after) = (Vec::new(), None);
         loop {
-            let page = model.hosts(&HostQuery { limit, after, agent: None });
+            let page = model.hosts(&HostQuery { limit, after, ..HostQuery::default() });
             let reply = protocol::encode(&protocol::Reply::Ok(&page)).unwrap();
             assert!(reply.len() <= limits::MESSAGE, "{}", reply.len());
             after = page.next.clone();

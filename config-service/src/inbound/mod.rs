@@ -1,4 +1,6 @@
 //! Who asks: agents for their configuration, operators for changes and views.
 
+pub(crate) mod access;
 pub(crate) mod agents;
+pub(crate) mod callout;
 pub(crate) mod operators;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use documents::HostExpression;
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
@@ -20,7 +21,7 @@ use service_kit::{Context, now_ms, respond};
 
 use crate::{
     changes::{Changes, Snapshot},
-    core::{effects::Prospect, keys, model::Model, plan, signing},
+    core::{effects::Prospect, keys, limit::HostLimit, model::Model, plan, signing},
     history::History,
     inventory::Pending,
     random,
@@ -40,6 +41,7 @@ struct How {
     dry_run: bool,
     base: Option<u64>,
     effects: bool,
+    within: Option<String>,
     signatures: Vec<DocumentSignature>,
     /// The revision to go back to, of which a look without effects tells what is to be signed.
     back_to: Option<u64>,
@@ -114,6 +116,7 @@ impl Operators {
             dry_run: request.dry_run,
             base: request.base,
             effects: request.effects,
+            within: request.within.clone(),
             signatures: request.signatures.clone(),
             back_to: None,
         };
@@ -121,9 +124,10 @@ impl Operators {
     }
 
     async fn rollback(self, request: RollbackRequest) -> Result<Applied, ErrorReply> {
-        let RollbackRequest { revision, actor, message, dry_run, base, effects, signatures } = request;
+        let RollbackRequest { revision, actor, message, dry_run, base, effects, signatures, within } =
+            request;
         let message = if message.is_empty() { format!("back to revision {revision}") } else { message };
-        let how = How { actor, message, dry_run, base, effects, signatures, back_to: Some(revision) };
+        let how = How { actor, message, dry_run, base, effects, signatures, within, back_to: Some(revision) };
         let (actor, message) = (how.actor.clone(), how.message.clone());
         self.change(how, move |snapshot| {
             let target = snapshot.history.documents_at("revision", revision)?;
@@ -137,12 +141,14 @@ impl Operators {
         how: How,
         plan: impl Fn(&Snapshot) -> Result<plan::Planned, ErrorReply> + Send + Sync + 'static,
     ) -> Result<Applied, ErrorReply> {
-        let How { actor, message, dry_run, base, effects, signatures, back_to } = how;
+        let How { actor, message, dry_run, base, effects, signatures, within, back_to } = how;
+        let this = self.clone();
         let (revision, (told, prospect, documents)) = self
             .changes
             .make(actor, message, move |snapshot| {
                 base.map_or(Ok(()), |base| snapshot.history.unchanged_since(base))?;
                 let (mut changes, mut told) = plan(snapshot)?;
+                within.as_ref().map_or(Ok(()), |hosts| this.concerns_only(hosts, &changes))?;
                 signing::attach(&mut changes, &signatures, &snapshot.documents, snapshot.history.newest + 1)?;
                 signing::tell(&mut told, &snapshot.signed);
                 let prospect = (effects && dry_run).then(|| changes.clone());
@@ -158,6 +164,16 @@ impl Operators {
             None => None,
         };
         Ok(Applied { revision, changes: told, effects, documents })
+    }
+
+    /// Whether a change concerns no other hosts than these.
+    fn concerns_only(&self, hosts: &str, changes: &[LogChange]) -> Result<(), ErrorReply> {
+        let mut limit = HostLimit::new(hosts, changes)?;
+        let model = || self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let prospect = Prospect::new(&model(), changes);
+        let agents = model().agents();
+        agents.chunks(HOSTS_AT_ONCE).for_each(|agents| limit.look_at(&prospect, &model(), agents));
+        limit.verdict(&prospect)
     }
 
     fn effects(&self, changes: &[LogChange]) -> Effects {
@@ -211,7 +227,13 @@ impl Operators {
     }
 
     fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {
-        let list = self.known()?.hosts(query);
+        let model = self.known()?;
+        let mut list = model.hosts(query);
+        if let Some(within) = &query.within {
+            let within = HostExpression::compile(within)
+                .map_err(|error| ErrorReply::invalid(format!("within: {error}")).at("within"))?;
+            list.hosts.retain(|host| model.matches(&host.agent, &within));
+        }
         match &query.agent {
             Some(agent) if list.hosts.is_empty() => {
                 let message = format!("there is no host {agent}: `dogwatch hosts` shows all");
@@ -258,10 +280,11 @@ impl Operators {
 
     fn verify_key(&self, request: &KeyVerify) -> Result<KeyInfo, ErrorReply> {
         let model = self.known()?;
-        let key = model.key_by_hash(&request.hash).filter(|key| key.revoked_ms.is_none());
-        let key =
-            key.ok_or_else(|| ErrorReply::new(ErrorCode::Unauthorized, "the key is unknown or revoked"))?;
-        let minute = now_ms() / MINUTE_MS * MINUTE_MS;
+        let now = now_ms();
+        let key = model.key_by_hash(&request.hash).filter(|key| keys::is_good(key, now));
+        let unknown = "the key is unknown, revoked or expired";
+        let key = key.ok_or_else(|| ErrorReply::new(ErrorCode::Unauthorized, unknown))?;
+        let minute = now / MINUTE_MS * MINUTE_MS;
         if self.used().insert(key.id.clone(), minute) != Some(minute) {
             self.pending.key(key.id.clone());
         }

@@ -1,4 +1,5 @@
 //! Stream CONFIG, and the nudges after a change.
 
+pub(crate) mod connections;
 pub(crate) mod log;
 pub(crate) mod nudge;

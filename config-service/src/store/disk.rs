@@ -59,6 +59,7 @@ pub(super) struct Trees {
     pub(super) meta: Tree,
     pub(super) hosts: Tree,
     pub(super) used: Tree,
+    pub(super) sign_ins: Tree,
     path: PathBuf,
     file: File,
     /// Blobs that are synced: large values have files of their own.
@@ -126,6 +127,7 @@ impl Trees {
             meta: db.open_tree("meta")?,
             hosts: db.open_tree("hosts")?,
             used: db.open_tree("used")?,
+            sign_ins: db.open_tree("sign_ins")?,
             db,
             path,
             file,

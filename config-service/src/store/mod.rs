@@ -18,6 +18,7 @@ use sled::{Transactional, Tree, transaction::ConflictableTransactionError};
 use crate::core::{
     model::{HostRecord, Keys},
     plan::Documents,
+    sign_in::{Kept, SignIns},
     signing::{self, Signed},
 };
 pub(crate) use disk::StoreError;
@@ -41,11 +42,15 @@ pub(crate) struct Loaded {
     pub(crate) hosts: Vec<(AgentId, HostRecord)>,
     /// When each key was last used.
     pub(crate) used: BTreeMap<String, u64>,
+    pub(crate) sign_ins: SignIns,
 }
 
 pub(crate) struct Store(Disk);
 
 const POSITION: &str = "position";
+/// In front of the keys of tree `sign_ins`.
+const TOKEN: &str = "token/";
+const NKEY: &str = "nkey/";
 
 impl Store {
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
@@ -89,17 +94,27 @@ impl Store {
                 keys: all(&trees.keys, "the key")?.into_iter().collect(),
                 hosts: all(&trees.hosts, "the host")?.into_iter().filter_map(id).collect(),
                 used: all(&trees.used, "the use of key")?.into_iter().collect(),
+                sign_ins: sign_ins(&trees.sign_ins)?,
             })
         })
     }
 
     /// Fold records in, each with its place in the stream and in one transaction with its effect. Durable on return.
-    pub(crate) fn commit(&self, records: &[(u64, LogRecord)]) -> Result<(), StoreError> {
+    /// `kept` is what each of them makes of tokens and NKeys.
+    pub(crate) fn commit(&self, records: &[(u64, LogRecord)], kept: &[Vec<Kept>]) -> Result<(), StoreError> {
         self.0.with(|trees| {
-            for (sequence, record) in records {
+            for (index, (sequence, record)) in records.iter().enumerate() {
+                let kept = kept.get(index).map_or(&[][..], Vec::as_slice);
                 let position = position(*sequence, record);
-                let all = (&trees.log, &trees.documents, &trees.signatures, &trees.keys, &trees.meta);
-                all.transaction(|(log, documents, signatures, keys, meta)| {
+                let all = (
+                    &trees.log,
+                    &trees.documents,
+                    &trees.signatures,
+                    &trees.keys,
+                    &trees.sign_ins,
+                    &trees.meta,
+                );
+                all.transaction(|(log, documents, signatures, keys, sign_ins, meta)| {
                     log.insert(&record.revision.to_be_bytes(), write(record)?)?;
                     for change in &record.changes {
                         match change {
@@ -127,6 +142,20 @@ impl Store {
                                     let revoked = KeyRecord { revoked_ms: Some(*at_ms), ..key };
                                     keys.insert(id.as_str(), write(&revoked)?)?;
                                 }
+                            }
+                            LogChange::TokenCreated { .. }
+                            | LogChange::TokenRevoked { .. }
+                            | LogChange::AgentEnrolled { .. }
+                            | LogChange::AgentRevoked { .. } => {}
+                        }
+                    }
+                    for kept in kept {
+                        match kept {
+                            Kept::Token(id, token) => {
+                                sign_ins.insert(format!("{TOKEN}{id}").as_str(), write(token)?)?;
+                            }
+                            Kept::Enrolled(nkey, enrolled) => {
+                                sign_ins.insert(format!("{NKEY}{nkey}").as_str(), write(enrolled)?)?;
                             }
                         }
                     }
@@ -173,7 +202,9 @@ impl Store {
     /// between starts the fold anew.
     pub(crate) fn forget_log(&self) -> Result<(), StoreError> {
         self.0.with(|trees| {
-            for tree in [&trees.meta, &trees.log, &trees.documents, &trees.signatures, &trees.keys] {
+            for tree in
+                [&trees.meta, &trees.log, &trees.documents, &trees.signatures, &trees.keys, &trees.sign_ins]
+            {
                 tree.clear()?;
             }
             trees.sync()
@@ -183,6 +214,20 @@ impl Store {
 
 pub(crate) fn position(sequence: u64, record: &LogRecord) -> Position {
     Position { sequence, id: record.id.clone(), revision: record.revision }
+}
+
+fn sign_ins(tree: &Tree) -> Result<SignIns, Failure> {
+    let (mut tokens, mut nkeys) = (Vec::new(), Vec::new());
+    for entry in tree.iter() {
+        let (key, bytes) = entry?;
+        let key = String::from_utf8_lossy(&key).into_owned();
+        if let Some(id) = key.strip_prefix(TOKEN) {
+            tokens.push((id.to_owned(), read("the token", id, &bytes)?));
+        } else if let Some(nkey) = key.strip_prefix(NKEY) {
+            nkeys.push((nkey.to_owned(), read("the NKey", nkey, &bytes)?));
+        }
+    }
+    Ok(SignIns::load(tokens, nkeys))
 }
 
 /// How a document is found.
@@ -233,6 +278,8 @@ mod tests {
                 facts,
                 created_ms: 1,
                 revoked_ms: None,
+                expires_ms: None,
+                hosts: None,
             },
         }
     }
@@ -245,9 +292,9 @@ mod tests {
         {
             let store = Store::open(folder.path()).unwrap();
             let changes = vec![key("a", protocol::Facts::new()), key("b", large)];
-            store.commit(&[(7, record(1, changes))]).unwrap();
+            store.commit(&[(7, record(1, changes))], &[]).unwrap();
             let revoke = LogChange::KeyRevoked { id: "a".to_owned(), at_ms: 9 };
-            store.commit(&[(8, record(2, vec![revoke]))]).unwrap();
+            store.commit(&[(8, record(2, vec![revoke]))], &[]).unwrap();
             store
                 .write_hosts(&[(AgentId::new("h").unwrap(), HostRecord::default())], &[("a".to_owned(), 5)])
                 .unwrap();

@@ -33,6 +33,7 @@ async fn back(client: &async_nats::Client, revision: u64, dry_run: bool) -> Resu
         base: None,
         effects: true,
         signatures: Vec::new(),
+        within: None,
     };
     ask(client, subject::ADMIN_ROLLBACK, &request).await
 }

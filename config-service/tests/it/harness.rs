@@ -160,6 +160,8 @@ pub(crate) async fn create_key(
         agent: name.map(agent),
         labels: name.map(|_| ("role".to_owned(), "web".to_owned())).into_iter().collect(),
         facts: Facts::new(),
+        expires_in_ms: None,
+        hosts: None,
         actor: "test".to_owned(),
     };
     ask(client, subject::ADMIN_KEY_CREATE, &request).await

@@ -9,5 +9,8 @@ mod changes;
 mod full_disk;
 mod healing;
 mod keys;
+mod limited;
 mod operators;
+
+mod sign_in;
 mod signing;

@@ -11,7 +11,9 @@ use protocol::{
     admin::{KeyInfo, Role},
 };
 
-use super::{listener::Peer, routes::App};
+use service_kit::now_ms;
+
+use super::{account::Who, listener::Peer, routes::App};
 use crate::{error::Problem, outbound::Keys};
 
 const HEADER: &str = "x-api-key";
@@ -33,12 +35,26 @@ impl Caller {
         }
     }
 
-    /// Refuse who has a lesser role. A key of role agent has none of the operators' rights.
+    /// Refuse who has a lesser role. A key of role agent has none of the operators' rights, and an editor that is limited
+    /// to some hosts those of a viewer.
     pub(crate) fn at_least(&self, role: Role) -> Result<(), Problem> {
+        if role >= Role::Editor && self.0.hosts.is_some() {
+            return Err(forbidden(
+                "your key is limited to some hosts, and this concerns all of them".to_owned(),
+            ));
+        }
         if self.0.role >= role {
             return Ok(());
         }
         Err(forbidden(format!("this needs a key of role {role} or higher; yours has role {}", self.0.role)))
+    }
+
+    /// The hosts that an editor is limited to, as an expression; `None`: all of them.
+    pub(crate) fn editor(&self) -> Result<Option<String>, Problem> {
+        if self.0.hosts.is_none() || self.0.role != Role::Editor {
+            self.at_least(Role::Editor)?;
+        }
+        Ok(self.0.hosts.clone())
     }
 
     /// How the audit log names the caller.
@@ -68,7 +84,7 @@ impl FromRequestParts<Arc<App>> for Caller {
 }
 
 fn wrong() -> Problem {
-    unauthorized("the key is unknown or revoked")
+    unauthorized("the key is unknown, revoked or expired")
 }
 
 impl Caller {
@@ -94,7 +110,11 @@ impl Caller {
                 info
             }
         };
-        let info = info.ok_or_else(wrong)?;
+        // It may have expired since it was asked about.
+        let info = info.filter(|info| info.expires_ms.is_none_or(|end| now_ms() < end)).ok_or_else(wrong)?;
+        if let Some(who) = parts.extensions.get::<Who>() {
+            who.is(format!("key {}", info.id));
+        }
         app.limits.request(&info.id).map_err(|wait| Problem::too_many("requests with this key", wait))?;
         Ok(Self(info))
     }

@@ -1,5 +1,7 @@
 //! What arrives: connections, requests, who makes them and how often.
 
+mod access_api;
+mod account;
 mod agent_api;
 mod attend_api;
 mod caller;

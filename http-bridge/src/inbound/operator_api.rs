@@ -45,8 +45,8 @@ pub(crate) async fn apply(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Applied> {
-    caller.at_least(Role::Editor)?;
-    let request = ApplyRequest { actor: caller.actor(), ..json(body)? };
+    let within = caller.editor()?;
+    let request = ApplyRequest { actor: caller.actor(), within, ..json(body)? };
     Ok(Json(app.ask.ask(subject::ADMIN_APPLY, &request, CHANGE).await?))
 }
 
@@ -55,8 +55,8 @@ pub(crate) async fn rollback(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Applied> {
-    caller.at_least(Role::Editor)?;
-    let request = RollbackRequest { actor: caller.actor(), ..json(body)? };
+    let within = caller.editor()?;
+    let request = RollbackRequest { actor: caller.actor(), within, ..json(body)? };
     Ok(Json(app.ask.ask(subject::ADMIN_ROLLBACK, &request, CHANGE).await?))
 }
 

@@ -8,19 +8,25 @@ use std::{
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
     http::{HeaderName, HeaderValue, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
 use protocol::{ErrorCode, ErrorReply, limits};
-use service_kit::{Context, monitor};
+use service_kit::{Context, audit::Audit, monitor};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{HttpMetrics, Limits, agent_api, attend_api, live, operator_api, prometheus, run};
+use super::{
+    HttpMetrics, Limits, access_api,
+    account::{self, Who},
+    agent_api, attend_api,
+    listener::Peer,
+    live, operator_api, prometheus, run,
+};
 use crate::{
     error::Problem,
     outbound::{Ask, Configs, Keys, LiveTails, Streams},
@@ -42,6 +48,7 @@ pub(crate) struct App {
     pub(crate) live: LiveTails,
     pub(crate) limits: Limits,
     pub(crate) metrics: HttpMetrics,
+    pub(crate) audit: Audit,
     /// Cancelled when the service stops.
     pub(crate) stop: CancellationToken,
     body_limit: usize,
@@ -58,6 +65,7 @@ impl App {
             live: LiveTails::new(ctx, settings.live_readers),
             limits: Limits::new(settings.rate, settings.burst),
             metrics: HttpMetrics::new(ctx),
+            audit: Audit::start(ctx),
             stop: ctx.tasks.token(),
             body_limit: settings.body_limit,
             free: Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
@@ -91,7 +99,11 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/query/availability", post(operator_api::availability))
         .route("/prometheus/api/v1/{*endpoint}", get(prometheus::ask).post(prometheus::ask))
         .route("/api/v1/keys", post(operator_api::create_key).get(operator_api::list_keys))
-        .route("/api/v1/keys/{id}", delete(operator_api::revoke_key));
+        .route("/api/v1/keys/{id}", delete(operator_api::revoke_key))
+        .route("/api/v1/tokens", post(access_api::create_token).get(access_api::list_tokens))
+        .route("/api/v1/tokens/{id}", delete(access_api::revoke_token))
+        .route("/api/v1/hosts/{host}/revoke", post(access_api::revoke_host))
+        .route("/api/v1/audit", get(access_api::audit));
     surround(routes, app, ctx)
 }
 
@@ -111,7 +123,7 @@ const ABOUT: &str = "dogwatch\n\n\
     GET  /api/v1/alerts/ID/why, silences   (key of role viewer)\n\
     POST /api/v1/alerts/ID/acknowledge, silences; DELETE /api/v1/silences/NAME   (key of role editor)\n\
     POST /api/v1/hosts/HOST/checks/CHECK/run   run it now (key of role editor)\n\
-    /api/v1/keys             (key of role admin)\n\
+    /api/v1/keys, tokens; GET /api/v1/audit; POST /api/v1/hosts/HOST/revoke   (key of role admin)\n\
     GET  /livez, /readyz, /metrics\n\n\
     Send the key in the header X-API-Key.\n";
 
@@ -147,7 +159,7 @@ async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) -> R
 }
 
 /// An id for the request, in the answer and in the log. The log has no headers and no query.
-async fn observed(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn observed(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -155,7 +167,11 @@ async fn observed(State(app): State<Arc<App>>, request: Request, next: Next) -> 
         Some(id) if (1..=64).contains(&id.len()) => id.to_owned(),
         _ => ulid::Ulid::generate().to_string(),
     };
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0);
+    let who = Who::default();
+    request.extensions_mut().insert(who.clone());
     let mut response = next.run(request).await;
+    account::tell(&app.audit, &who, peer, (&method, &path), &response);
     let status = response.status().as_u16();
     app.metrics.answered(status);
     tracing::debug!(%method, path, status, ms = started.elapsed().as_millis(), request = id, "request");

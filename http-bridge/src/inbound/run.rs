@@ -14,7 +14,6 @@ use axum::{
 use futures_util::stream;
 use protocol::{
     AgentId, CheckName, ErrorCode, VERSION,
-    admin::Role,
     run::{RunEvent, RunReply, RunRequest},
 };
 use serde::Deserialize;
@@ -44,8 +43,11 @@ pub(crate) async fn run(
     path: Result<Path<(AgentId, CheckName)>, PathRejection>,
     query: Result<Query<RunQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    caller.at_least(Role::Editor)?;
+    let within = caller.editor()?;
     let Path((agent, check)) = path?;
+    if within.is_some() {
+        app.ask.within(&agent, within).await?;
+    }
     let wait_ms = query?.0.wait_ms.map(|wait| wait.min(LONGEST_WAIT_MS));
     let request = RunRequest { v: VERSION, check, wait_ms, by: caller.actor() };
     let (first, events) = app.ask.run(&agent, &request).await?;

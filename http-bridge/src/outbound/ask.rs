@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use async_nats::{Client, connection::State};
-use protocol::{ErrorCode, ErrorReply};
+use protocol::{
+    AgentId, ErrorCode, ErrorReply,
+    admin::{HostList, HostQuery},
+    subject,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use service_kit::request;
 
@@ -26,6 +30,22 @@ impl Ask {
     ) -> Result<R, ErrorReply> {
         self.connected()?;
         Ok(request::request(&self.0, subject, question, timeout).await?)
+    }
+
+    /// Whether a host is one of those that a key is limited to.
+    ///
+    /// # Errors
+    /// `forbidden` when it is not, or there is none.
+    pub(crate) async fn within(&self, agent: &AgentId, hosts: Option<String>) -> Result<(), ErrorReply> {
+        let query = HostQuery { agent: Some(agent.clone()), within: hosts, ..HostQuery::default() };
+        match self.ask::<_, HostList>(subject::ADMIN_HOSTS, &query, ANSWER).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code == ErrorCode::NotFound => {
+                let message = format!("{agent} is not one of the hosts of your key");
+                Err(ErrorReply::new(ErrorCode::Forbidden, message))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// # Errors

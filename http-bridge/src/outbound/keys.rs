@@ -6,7 +6,7 @@ use std::{
 };
 
 use protocol::{
-    ErrorCode, ErrorReply,
+    AgentId, ErrorCode, ErrorReply,
     admin::{KeyInfo, KeyVerify, key_hash},
     subject,
 };
@@ -67,6 +67,11 @@ impl Keys {
     /// A key that was revoked here is refused from now on.
     pub(crate) fn forget(&self, id: &str) {
         lock(&self.known).remove_if(|info| info.id == id);
+    }
+
+    /// The keys of a host that was revoked here are refused from now on.
+    pub(crate) fn forget_host(&self, agent: &AgentId) {
+        lock(&self.known).remove_if(|info| info.agent.as_ref() == Some(agent));
     }
 
     pub(crate) fn hash(key: &str) -> String {

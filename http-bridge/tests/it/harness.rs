@@ -64,6 +64,8 @@ impl Bridge {
                 created_ms: 1,
                 last_used_ms: 0,
                 revoked_ms: None,
+                expires_ms: None,
+                hosts: None,
             };
             script.keys.lock().unwrap().insert(key_hash(&key(role)), info);
         }

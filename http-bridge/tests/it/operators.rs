@@ -159,8 +159,16 @@ async fn a_new_key_is_shown_once_and_kept_out_of_caches() {
         |_, request: KeyCreate| async move {
             assert_eq!(request.actor, "key admin");
             let (role, agent) = (request.role, request.agent);
-            let info =
-                KeyInfo { id: "k1".into(), role, agent, created_ms: 1, last_used_ms: 0, revoked_ms: None };
+            let info = KeyInfo {
+                id: "k1".into(),
+                role,
+                agent,
+                created_ms: 1,
+                last_used_ms: 0,
+                revoked_ms: None,
+                expires_ms: None,
+                hosts: None,
+            };
             Ok(KeyCreated { key: "dw_new".into(), info })
         },
     )

@@ -60,7 +60,10 @@ async fn the_script_says_what_is_wrong() {
     let output = run(&bridge, "dw_wrong", false).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.contains("no configuration: status 401: the key is unknown or revoked"), "{stderr}");
+    assert!(
+        stderr.contains("no configuration: status 401: the key is unknown, revoked or expired"),
+        "{stderr}"
+    );
     assert!(!stderr.contains("dw_wrong"), "{stderr}");
     let output = run(&bridge, "", false).await;
     assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -5,7 +5,9 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use protocol::{Reply, admin, alert, config, log, query, result, run, series, signed, stored};
+use protocol::{
+    Reply, admin, alert, audit, config, log, query, result, run, series, sign_in, signed, stored,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -86,6 +88,19 @@ const READERS: &[(&str, Reader)] = &[
     ("signed_document", reads::<signed::SignedDocument>),
     ("stored", reads::<stored::Stored>),
     ("stored_request", reads::<stored::StoredRequest>),
+    ("agent_revoke", reads::<sign_in::AgentRevoke>),
+    ("agent_revoked", reads::<sign_in::AgentRevoked>),
+    ("audit_event", reads::<audit::AuditEvent>),
+    ("audit_page", reads::<audit::AuditPage>),
+    ("audit_query", reads::<audit::AuditQuery>),
+    ("config_log_agent_enrolled", reads::<log::LogRecord>),
+    ("config_log_agent_revoked", reads::<log::LogRecord>),
+    ("config_log_token_created", reads::<log::LogRecord>),
+    ("config_log_token_revoked", reads::<log::LogRecord>),
+    ("token_create", reads::<sign_in::TokenCreate>),
+    ("token_created", reads::<sign_in::TokenCreated>),
+    ("token_list", reads::<sign_in::TokenList>),
+    ("token_revoke", reads::<sign_in::TokenRevoke>),
 ];
 
 #[test]

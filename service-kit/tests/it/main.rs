@@ -24,6 +24,7 @@ pub(crate) fn settings(server: &NatsServer) -> NatsSettings {
         nats_ca_file: None,
         nats_cert_file: None,
         nats_cert_key_file: None,
+        claim: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The whole of dogwatch, as its users meet it: real programs, a real broker, free ports, no fixed waits.
 
 mod changes;
+mod enrolment;
 mod failures;
 mod first_session;
 mod outages;
