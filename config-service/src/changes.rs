@@ -11,6 +11,7 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use protocol::{
     AgentId, ErrorCode, ErrorReply, VERSION,
     log::{LogChange, LogRecord},
+    rollout::Rollout,
 };
 use service_kit::{Context, now_ms, report};
 
@@ -70,6 +71,15 @@ pub(crate) struct Snapshot {
     pub(crate) documents: Arc<Documents>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) history: History,
+    /// The open rollout, and the documents before it.
+    pub(crate) rollout: Option<(Rollout, Arc<Documents>)>,
+}
+
+impl Snapshot {
+    /// The revision that a change planned on this becomes.
+    pub(crate) fn next(&self) -> u64 {
+        self.history.newest + 1
+    }
 }
 
 /// Model, store and log as one.
@@ -420,7 +430,8 @@ impl Changes {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
         let history = History { store: Arc::clone(&self.store), newest: model.revision };
-        Snapshot { documents: Arc::clone(&model.documents), keys: Arc::clone(&model.keys), history }
+        let rollout = model.open_rollout().map(|(rollout, former)| (rollout.clone(), Arc::clone(former)));
+        Snapshot { documents: Arc::clone(&model.documents), keys: Arc::clone(&model.keys), history, rollout }
     }
 
     fn position(&self) -> Position {

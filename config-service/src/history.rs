@@ -82,7 +82,9 @@ impl History {
                     LogChange::DocumentDeleted { kind, name } => {
                         documents.remove(&(kind, name));
                     }
-                    LogChange::KeyCreated { .. } | LogChange::KeyRevoked { .. } => {}
+                    LogChange::KeyCreated { .. }
+                    | LogChange::KeyRevoked { .. }
+                    | LogChange::RolloutPut { .. } => {}
                 }
             }
         }
@@ -105,7 +107,9 @@ impl History {
                 let (kind, name) = match change {
                     LogChange::DocumentPut { document } => (document.kind(), document.name()),
                     LogChange::DocumentDeleted { kind, name } => (*kind, name.as_str()),
-                    LogChange::KeyCreated { .. } | LogChange::KeyRevoked { .. } => continue,
+                    LogChange::KeyCreated { .. }
+                    | LogChange::KeyRevoked { .. }
+                    | LogChange::RolloutPut { .. } => continue,
                 };
                 since.push(format!("{kind} {name} (revision {revision}, {})", record.actor));
             }
@@ -140,6 +144,9 @@ fn shown(record: LogRecord) -> Revision {
         LogChange::DocumentDeleted { kind, name } => Touched::Deleted { kind, name },
         LogChange::KeyCreated { key } => Touched::KeyCreated { id: key.id },
         LogChange::KeyRevoked { id, .. } => Touched::KeyRevoked { id },
+        LogChange::RolloutPut { rollout } => {
+            Touched::Rollout { revision: rollout.revision, state: rollout.state }
+        }
     };
     let changes = changes.into_iter().take(SHOWN).map(touched).collect();
     Revision { revision, at_ms, actor, message, changes, count }

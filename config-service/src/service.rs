@@ -15,9 +15,14 @@ use service_kit::{Context, now_ms, report};
 
 use crate::{
     changes::Changes,
-    core::{keys, model::HostRecord, model::Model},
+    core::{
+        keys,
+        model::{HostRecord, KeptRollouts, Model},
+    },
+    history::History,
     inbound::{agents::Agents, operators::Operators},
     inventory::{self, Pending},
+    rollouts,
     settings::Settings,
     store::{Store, StoreError},
 };
@@ -37,7 +42,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let (folder, max_hosts) = (settings.data.clone(), settings.max_hosts);
     let opened = tokio::task::spawn_blocking(move || open(&folder, max_hosts)).await?;
     let Opened { store, model, position, used, changed } = opened?;
-    let (store, model) = (Arc::new(store), Arc::new(RwLock::new(model)));
+    let model = Arc::new(RwLock::new(model));
     let (pending, used) = (Arc::new(Pending::new()), Arc::new(Mutex::new(used)));
     let revision = position.revision;
     let changes = Changes::new(&ctx, Arc::clone(&store), Arc::clone(&model), Arc::clone(&pending), position);
@@ -62,6 +67,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         }
     });
 
+    rollouts::serve(&ctx, Arc::clone(&model), Arc::clone(&changes)).await?;
     Agents::new(&ctx, Arc::clone(&model), Arc::clone(&changes), Arc::clone(&pending)).serve(&ctx).await?;
     Operators { model, changes, pending, used }.serve(&ctx).await
 }
@@ -76,7 +82,7 @@ fn admin_key(path: &Path) -> anyhow::Result<KeyRecord> {
 }
 
 struct Opened {
-    store: Store,
+    store: Arc<Store>,
     model: Model,
     position: crate::store::Position,
     used: BTreeMap<String, u64>,
@@ -92,7 +98,16 @@ fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
         loaded = store.load()?;
     }
     let revision = loaded.position.revision;
-    let (model, changed) = Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, max_hosts);
+    let store = Arc::new(store);
+    let open = loaded.rollouts.iter().find(|rollout| rollout.state.is_open()).map(|open| open.revision);
+    let former = open.map(|rollout| {
+        let history = History { store: Arc::clone(&store), newest: revision };
+        let documents = history.documents_at("rollout", rollout.saturating_sub(1));
+        documents.map(|documents| (rollout, documents)).context("what was there before a rollout is not known")
+    });
+    let rollouts = KeptRollouts { all: loaded.rollouts, former: former.transpose()? };
+    let (model, changed) =
+        Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, rollouts, max_hosts);
     // Before the stream was read, an empty store says nothing about what a host is to run.
     let changed = if revision == 0 { Vec::new() } else { changed };
     Ok(Opened { store, model, position: loaded.position, used: loaded.used, changed })

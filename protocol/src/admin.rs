@@ -8,6 +8,7 @@ use crate::{
     AgentId, CheckName, Facts, Labels, Origin,
     config::CheckSpec,
     document::{Document, Kind},
+    rollout::{Canary, Rollout, RolloutState},
 };
 
 /// Request on `dogwatch.v1.admin.apply`; the reply is an [`Applied`], or an error with every problem at once.
@@ -32,6 +33,9 @@ pub struct ApplyRequest {
     /// Say as well what it means for each host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub effects: bool,
+    /// Reach the hosts in stages. Absent: all of them at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
 }
 
 impl ApplyRequest {
@@ -46,6 +50,7 @@ impl ApplyRequest {
             prune: false,
             base: None,
             effects: false,
+            canary: None,
         }
     }
 }
@@ -67,6 +72,9 @@ pub struct Applied {
     /// Where it was asked for: what it means for the hosts that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effects: Option<Effects>,
+    /// The rollout that began with it. Absent: every host that it concerns is to run it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +205,7 @@ pub enum Touched {
     Deleted { kind: Kind, name: String },
     KeyCreated { id: String },
     KeyRevoked { id: String },
+    Rollout { revision: u64, state: RolloutState },
 }
 
 /// Request on `dogwatch.v1.admin.diff`: how documents differ between two revisions; the reply is a [`Difference`].

@@ -6,6 +6,7 @@ use crate::{
     AgentId, Facts, Labels,
     admin::Role,
     document::{Document, Kind},
+    rollout::Rollout,
 };
 
 /// One accepted change, whole. Revisions count from 1 without gaps.
@@ -32,6 +33,8 @@ pub enum LogChange {
     DocumentDeleted { kind: Kind, name: String },
     KeyCreated { key: KeyRecord },
     KeyRevoked { id: String, at_ms: u64 },
+    /// A rollout began or moved. In the record that it began with it stands before the documents.
+    RolloutPut { rollout: Rollout },
 }
 
 /// A key as it is kept: its hash, never itself.

@@ -29,6 +29,8 @@ subjects! {
     ADMIN_KEY_REVOKE = "admin.key.revoke";
     ADMIN_KEY_VERIFY = "admin.key.verify";
     ADMIN_ROLLBACK = "admin.rollback";
+    ADMIN_ROLLOUT_CHANGE = "admin.rollout.change";
+    ADMIN_ROLLOUT_LIST = "admin.rollout.list";
 
     /// Stream RESULTS.
     RESULT_ALL = "result.*.*";
@@ -63,6 +65,12 @@ pub fn config_status(agent: &AgentId) -> String {
 #[must_use]
 pub fn result(agent: &AgentId, check: &CheckName) -> String {
     format!("dogwatch.v1.result.{agent}.{check}")
+}
+
+/// Results of one check, of all agents.
+#[must_use]
+pub fn results_of(check: &CheckName) -> String {
+    format!("dogwatch.v1.result.*.{check}")
 }
 
 #[must_use]

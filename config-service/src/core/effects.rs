@@ -23,6 +23,8 @@ const BYTES: usize = limits::MESSAGE / 2;
 pub(crate) struct Prospect {
     checks: BTreeMap<CheckName, Option<CompiledCheck>>,
     effects: Effects,
+    /// Hosts that would run something else.
+    concerned: Vec<AgentId>,
     bytes: usize,
 }
 
@@ -37,7 +39,7 @@ impl Prospect {
             }
             _ => None,
         });
-        Self { checks: checks.collect(), effects: Effects::default(), bytes: 0 }
+        Self { checks: checks.collect(), effects: Effects::default(), concerned: Vec::new(), bytes: 0 }
     }
 
     /// Look at some hosts. Of one that is gone meanwhile there is nothing to say.
@@ -80,6 +82,9 @@ impl Prospect {
         if !runs_else && effect.unfit.is_empty() {
             return;
         }
+        if runs_else {
+            self.concerned.push(effect.agent.clone());
+        }
         all.hosts += u64::from(runs_else);
         all.gained += count(effect.gained.len());
         all.lost += count(effect.lost.len());
@@ -96,5 +101,9 @@ impl Prospect {
 
     pub(crate) fn effects(self) -> Effects {
         self.effects
+    }
+
+    pub(crate) fn concerned(self) -> Vec<AgentId> {
+        self.concerned
     }
 }

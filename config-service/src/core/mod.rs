@@ -6,3 +6,4 @@ pub(crate) mod keys;
 pub(crate) mod model;
 pub(crate) mod plan;
 pub(crate) mod resolve;
+pub(crate) mod rollout;

@@ -9,21 +9,22 @@ use std::{
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
-        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, Effects, ExplainQuery,
+        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, ExplainQuery,
         Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList,
         KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
     },
     log::LogChange,
+    rollout::Canary,
     subject,
 };
 use service_kit::{Context, now_ms, respond};
 
 use crate::{
     changes::{Changes, Snapshot},
-    core::{effects::Prospect, keys, model::Model, plan},
+    core::{effects::Prospect, keys, model::Model, plan, rollout},
     history::History,
     inventory::Pending,
-    random,
+    random, rollouts,
 };
 
 const MINUTE_MS: u64 = 60_000;
@@ -40,6 +41,7 @@ struct How {
     dry_run: bool,
     base: Option<u64>,
     effects: bool,
+    canary: Option<Canary>,
 }
 
 #[derive(Clone)]
@@ -111,6 +113,7 @@ impl Operators {
             dry_run: request.dry_run,
             base: request.base,
             effects: request.effects,
+            canary: request.canary.clone(),
         };
         self.change(how, move |snapshot| plan::apply(&request, &snapshot.documents)).await
     }
@@ -118,7 +121,7 @@ impl Operators {
     async fn rollback(self, request: RollbackRequest) -> Result<Applied, ErrorReply> {
         let RollbackRequest { revision, actor, message, dry_run, base, effects } = request;
         let message = if message.is_empty() { format!("back to revision {revision}") } else { message };
-        let how = How { actor, message, dry_run, base, effects };
+        let how = How { actor, message, dry_run, base, effects, canary: None };
         let (actor, message) = (how.actor.clone(), how.message.clone());
         self.change(how, move |snapshot| {
             let target = snapshot.history.documents_at("revision", revision)?;
@@ -132,30 +135,43 @@ impl Operators {
         how: How,
         plan: impl Fn(&Snapshot) -> Result<plan::Planned, ErrorReply> + Send + Sync + 'static,
     ) -> Result<Applied, ErrorReply> {
-        let How { actor, message, dry_run, base, effects } = how;
-        let (revision, (told, prospect)) = self
+        let How { actor, message, dry_run, base, effects, canary } = how;
+        canary.as_ref().map_or(Ok(()), rollout::check)?;
+        let (this, who) = (self.clone(), (actor.clone(), message.clone()));
+        let (revision, (told, prospect, rollout)) = self
             .changes
             .make(actor, message, move |snapshot| {
                 base.map_or(Ok(()), |base| snapshot.history.unchanged_since(base))?;
                 let (changes, told) = plan(snapshot)?;
-                let prospect = (effects && dry_run).then(|| changes.clone());
-                Ok((if dry_run { Vec::new() } else { changes }, (told, prospect)))
+                if dry_run {
+                    return Ok((Vec::new(), (told, effects.then_some(changes), None)));
+                }
+                if !changes.is_empty() {
+                    rollouts::none_open(snapshot)?;
+                }
+                let rollout = canary.clone().filter(|_| !changes.is_empty()).and_then(|canary| {
+                    let who = (who.0.as_str(), who.1.as_str());
+                    let concerned = this.prospect(&changes).concerned();
+                    rollouts::begin(canary, who, snapshot.next(), &concerned)
+                });
+                let began = rollout.clone().map(|rollout| LogChange::RolloutPut { rollout });
+                Ok((began.into_iter().chain(changes).collect(), (told, None, rollout)))
             })
             .await?;
         let effects = match prospect {
-            Some(changes) => Some(self.blocking(move |this| Ok(this.effects(&changes))).await?),
+            Some(changes) => Some(self.blocking(move |this| Ok(this.prospect(&changes).effects())).await?),
             None => None,
         };
-        Ok(Applied { revision, changes: told, effects })
+        Ok(Applied { revision, changes: told, effects, rollout })
     }
 
-    fn effects(&self, changes: &[LogChange]) -> Effects {
+    fn prospect(&self, changes: &[LogChange]) -> Prospect {
         let model = || self.model.read().unwrap_or_else(PoisonError::into_inner);
         let mut prospect = Prospect::new(changes);
         let agents = model().agents();
         // Between the portions agents get their answers.
         agents.chunks(HOSTS_AT_ONCE).for_each(|agents| prospect.look_at(&model(), agents));
-        prospect.effects()
+        prospect
     }
 
     async fn history(self, query: HistoryQuery) -> Result<HistoryPage, ErrorReply> {

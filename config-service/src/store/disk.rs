@@ -58,6 +58,7 @@ pub(super) struct Trees {
     pub(super) meta: Tree,
     pub(super) hosts: Tree,
     pub(super) used: Tree,
+    pub(super) rollouts: Tree,
     path: PathBuf,
     file: File,
     /// Blobs that are synced: large values have files of their own.
@@ -124,6 +125,7 @@ impl Trees {
             meta: db.open_tree("meta")?,
             hosts: db.open_tree("hosts")?,
             used: db.open_tree("used")?,
+            rollouts: db.open_tree("rollouts")?,
             db,
             path,
             file,

@@ -10,6 +10,7 @@ use protocol::{
     AgentId,
     document::Document,
     log::{KeyRecord, LogChange, LogRecord},
+    rollout::Rollout,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sled::{Transactional, Tree, transaction::ConflictableTransactionError};
@@ -37,6 +38,7 @@ pub(crate) struct Loaded {
     pub(crate) hosts: Vec<(AgentId, HostRecord)>,
     /// When each key was last used.
     pub(crate) used: BTreeMap<String, u64>,
+    pub(crate) rollouts: Vec<Rollout>,
 }
 
 pub(crate) struct Store(Disk);
@@ -76,6 +78,7 @@ impl Store {
                 keys: all(&trees.keys, "the key")?.into_iter().collect(),
                 hosts: all(&trees.hosts, "the host")?.into_iter().filter_map(id).collect(),
                 used: all(&trees.used, "the use of key")?.into_iter().collect(),
+                rollouts: all(&trees.rollouts, "the rollout")?.into_iter().map(|(_, rollout)| rollout).collect(),
             })
         })
     }
@@ -85,8 +88,8 @@ impl Store {
         self.0.with(|trees| {
             for (sequence, record) in records {
                 let position = position(*sequence, record);
-                let all = (&trees.log, &trees.documents, &trees.keys, &trees.meta);
-                all.transaction(|(log, documents, keys, meta)| {
+                let all = (&trees.log, &trees.documents, &trees.keys, &trees.rollouts, &trees.meta);
+                all.transaction(|(log, documents, keys, rollouts, meta)| {
                     log.insert(&record.revision.to_be_bytes(), write(record)?)?;
                     for change in &record.changes {
                         match change {
@@ -108,6 +111,9 @@ impl Store {
                                     let revoked = KeyRecord { revoked_ms: Some(*at_ms), ..key };
                                     keys.insert(id.as_str(), write(&revoked)?)?;
                                 }
+                            }
+                            LogChange::RolloutPut { rollout } => {
+                                rollouts.insert(rollout.revision.to_string().as_str(), write(rollout)?)?;
                             }
                         }
                     }
@@ -154,7 +160,7 @@ impl Store {
     /// between starts the fold anew.
     pub(crate) fn forget_log(&self) -> Result<(), StoreError> {
         self.0.with(|trees| {
-            for tree in [&trees.meta, &trees.log, &trees.documents, &trees.keys] {
+            for tree in [&trees.meta, &trees.log, &trees.documents, &trees.keys, &trees.rollouts] {
                 tree.clear()?;
             }
             trees.sync()
