@@ -177,7 +177,7 @@ impl Watch {
         loop {
             let Some(open) = self.open().filter(|open| open.revision == revision) else { return Ok(()) };
             if results.is_none() {
-                checks = self.read(Model::changed_checks).into_iter().collect();
+                checks = self.read(Model::changed_checks);
                 let (stream, waiting) = self.results(&open, &checks).await?;
                 (results, caught_up) = (Some(stream), waiting == 0);
             }
@@ -231,12 +231,7 @@ impl Watch {
     }
 
     /// What is no result, ingest keeps in REJECTED.
-    fn result(
-        &self,
-        open: &Rollout,
-        checks: &BTreeSet<CheckName>,
-        message: &async_nats::jetstream::Message,
-    ) {
+    fn result(&self, open: &Rollout, checks: &BTreeSet<CheckName>, message: &async_nats::jetstream::Message) {
         let Some((agent, check)) = subject::result_parts(&message.subject) else { return };
         let Ok(result) = protocol::decode::<CheckResult>(&message.payload, limits::RESULT) else { return };
         let known = || self.read(|model| model.record(&agent).is_some());

@@ -17,7 +17,8 @@ use crate::{
     changes::Changes,
     core::{
         keys,
-        model::{HostRecord, KeptRollouts, Model},
+        model::{HostRecord, Model},
+        rollouts::KeptRollouts,
     },
     history::History,
     inbound::{agents::Agents, operators::Operators},
@@ -103,7 +104,9 @@ fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
     let former = open.map(|rollout| {
         let history = History { store: Arc::clone(&store), newest: revision };
         let documents = history.documents_at("rollout", rollout.saturating_sub(1));
-        documents.map(|documents| (rollout, documents)).context("what was there before a rollout is not known")
+        documents
+            .map(|documents| (rollout, documents))
+            .context("what was there before a rollout is not known")
     });
     let rollouts = KeptRollouts { all: loaded.rollouts, former: former.transpose()? };
     let (model, changed) =

@@ -1,13 +1,15 @@
 //! What operators write: YAML files read into [`protocol::document`]s, every mistake found at once and named by file,
 //! line and column, and the expression language (CEL) in which they select hosts and judge results.
 //!
-//! Pure: no clock, no I/O. Start reading at [`read`] (a set of files) and [`RuleExpression`].
+//! Pure: no clock, no I/O. Start reading at [`read`] (a set of files), [`Resolver`] (what a host runs by it) and
+//! [`RuleExpression`].
 
 mod check;
 mod expression;
 mod fields;
 mod kinds;
 mod nearest;
+mod resolve;
 mod set;
 mod write;
 mod yaml;
@@ -17,5 +19,6 @@ pub use expression::{EvalError, ExpressionError, HostExpression, HostView, RuleE
 /// expressions that do not compile.
 pub const SCHEMA: &str = include_str!("schema.json");
 
+pub use resolve::{Outcome, Outcomes, Resolver, Way, etag};
 pub use set::{DOCUMENTS, read};
 pub use write::write;

@@ -114,6 +114,10 @@ id!(
     /// A receiver of notifications: `ops`.
     ReceiverName, "receiver name", "[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 64, alphanumeric, word
 );
+id!(
+    /// A group of hosts: `web`.
+    GroupName, "group name", "[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 64, alphanumeric, word
+);
 
 impl AgentId {
     /// The id that a host gets when nobody chose one: its name in lower case, what does not fit as `-`.

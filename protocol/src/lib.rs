@@ -37,7 +37,7 @@ pub mod work;
 
 pub use codec::{DecodeError, decode, encode, hex};
 pub use error::{ErrorCode, ErrorReply};
-pub use id::{AgentId, CheckName, IdError, ReceiverName, RuleName};
+pub use id::{AgentId, CheckName, GroupName, IdError, ReceiverName, RuleName};
 pub use reply::Reply;
 pub use result::{CheckResult, Metric, Origin, Status};
 pub use scalar::Scalar;
@@ -51,3 +51,6 @@ pub type Facts = std::collections::BTreeMap<String, serde_json::Value>;
 
 /// Labels that an operator gave a host: `role=web`.
 pub type Labels = std::collections::BTreeMap<String, String>;
+
+/// Variables that an operator gave a host by documents: texts, numbers, truth values, and lists of them.
+pub type Vars = std::collections::BTreeMap<String, serde_json::Value>;

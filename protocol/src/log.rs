@@ -29,12 +29,24 @@ pub struct LogRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum LogChange {
-    DocumentPut { document: Document },
-    DocumentDeleted { kind: Kind, name: String },
-    KeyCreated { key: KeyRecord },
-    KeyRevoked { id: String, at_ms: u64 },
+    DocumentPut {
+        document: Document,
+    },
+    DocumentDeleted {
+        kind: Kind,
+        name: String,
+    },
+    KeyCreated {
+        key: KeyRecord,
+    },
+    KeyRevoked {
+        id: String,
+        at_ms: u64,
+    },
     /// A rollout began or moved. In the record that it began with it stands before the documents.
-    RolloutPut { rollout: Rollout },
+    RolloutPut {
+        rollout: Rollout,
+    },
 }
 
 /// A key as it is kept: its hash, never itself.

@@ -149,7 +149,7 @@ impl Alerts {
         }
         let known = tracker.is_some();
         let state = tracker.map_or(State::Ok, |tracker| tracker.state.clone());
-        let view = HostView { agent: &result.agent, facts: &host.facts, labels: &host.labels };
+        let view = HostView::new(&result.agent, &host.facts, &host.labels);
         let concerned = rule.hosts.as_ref().map_or(Ok(true), |hosts| hosts.matches(&view));
         let holds = concerned.and_then(|concerned| {
             Ok(if concerned { Some(rule.when.holds(&RuleView { result, host: view })?) } else { None })

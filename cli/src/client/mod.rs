@@ -6,6 +6,7 @@ mod files;
 mod history;
 mod http;
 mod keys;
+mod rollout;
 mod run;
 mod show;
 
@@ -42,6 +43,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             }
             ClientCommand::Apply(args) => change::apply(&args).await,
             ClientCommand::Rollback(args) => change::rollback(&args).await,
+            ClientCommand::Rollout(command) => rollout::run(&command).await,
             ClientCommand::History(args) => history::history(&args).await,
             ClientCommand::Diff(args) => history::diff(&args).await,
             ClientCommand::Export(args) => history::export(&args).await,

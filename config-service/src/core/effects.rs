@@ -1,8 +1,8 @@
 //! What a change of documents would mean for each host, before it is made.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use documents::HostView;
+use documents::{HostView, Outcome, Resolver};
 use protocol::{
     AgentId, CheckName,
     admin::{Effects, HostEffect, UnfitCheck},
@@ -11,17 +11,15 @@ use protocol::{
     log::LogChange,
 };
 
-use super::{
-    model::Model,
-    resolve::{CompiledCheck, Outcome},
-};
+use super::model::Model;
 
 /// Bytes of what is told host by host: an answer fits into one message.
 const BYTES: usize = limits::MESSAGE / 2;
 
-/// Checks as they would be; `None` for one that would go.
+/// Documents as they would be, and the checks that differ.
 pub(crate) struct Prospect {
-    checks: BTreeMap<CheckName, Option<CompiledCheck>>,
+    resolver: Resolver,
+    checks: BTreeSet<CheckName>,
     effects: Effects,
     /// Hosts that would run something else.
     concerned: Vec<AgentId>,
@@ -29,24 +27,36 @@ pub(crate) struct Prospect {
 }
 
 impl Prospect {
-    pub(crate) fn new(changes: &[LogChange]) -> Self {
-        let checks = changes.iter().filter_map(|change| match change {
-            LogChange::DocumentPut { document: Document::Check(check) } => {
-                Some((check.name.clone(), Some(CompiledCheck::new(check))))
+    pub(crate) fn new(model: &Model, changes: &[LogChange]) -> Self {
+        let mut resolver = model.resolver().clone();
+        let mut checks = BTreeSet::new();
+        for change in changes {
+            match change {
+                LogChange::DocumentPut { document } => {
+                    resolver.put(document);
+                    if let Document::Check(check) = document {
+                        checks.insert(check.name.clone());
+                    }
+                }
+                LogChange::DocumentDeleted { kind, name } => {
+                    resolver.remove(*kind, name);
+                    if *kind == Kind::Check {
+                        checks.extend(CheckName::new(name));
+                    }
+                }
+                LogChange::KeyCreated { .. }
+                | LogChange::KeyRevoked { .. }
+                | LogChange::RolloutPut { .. } => {}
             }
-            LogChange::DocumentDeleted { kind: Kind::Check, name } => {
-                Some((CheckName::new(name).ok()?, None))
-            }
-            _ => None,
-        });
-        Self { checks: checks.collect(), effects: Effects::default(), concerned: Vec::new(), bytes: 0 }
+        }
+        Self { resolver, checks, effects: Effects::default(), concerned: Vec::new(), bytes: 0 }
     }
 
     /// Look at some hosts. Of one that is gone meanwhile there is nothing to say.
     pub(crate) fn look_at(&mut self, model: &Model, agents: &[AgentId]) {
         for agent in agents {
             let Some((facts, labels, outcomes)) = model.view(agent) else { continue };
-            let host = HostView { agent, facts: &facts, labels: &labels };
+            let host = HostView::new(agent, &facts, &labels);
             let mut effect = HostEffect {
                 agent: agent.clone(),
                 gained: Vec::new(),
@@ -54,9 +64,9 @@ impl Prospect {
                 changed: Vec::new(),
                 unfit: Vec::new(),
             };
-            for (name, check) in &self.checks {
+            for name in &self.checks {
                 let before = outcomes.get(name);
-                let after = check.as_ref().and_then(|check| check.outcome(&host));
+                let after = self.resolver.outcome(name, &host);
                 if before == after.as_ref() {
                     continue;
                 }

@@ -5,5 +5,5 @@ pub(crate) mod effects;
 pub(crate) mod keys;
 pub(crate) mod model;
 pub(crate) mod plan;
-pub(crate) mod resolve;
 pub(crate) mod rollout;
+pub(crate) mod rollouts;

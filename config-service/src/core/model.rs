@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use documents::HostView;
+use documents::{HostView, Outcome, Outcomes, Resolver};
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
     admin::{Explanation, Host, HostList, HostQuery, UnfitCheck},
@@ -14,21 +14,18 @@ use protocol::{
     document::{Document, Kind},
     limits,
     log::{KeyRecord, LogChange, LogRecord},
-    rollout::Rollout,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     plan::Documents,
-    resolve::{self, CompiledCheck, Outcome, Outcomes},
+    rollouts::{KeptRollouts, Rollouts},
 };
 
 /// Most bytes of one host's facts and labels together.
 pub(super) const HOST_BYTES: usize = 64 * 1024;
 /// Longest text that is kept of an agent's words: its version, why it failed.
 const TEXT: usize = 1_000;
-/// Rollouts that are remembered.
-const ROLLOUTS: usize = 100;
 /// What is left of each reason why a check does not fit when there are too many for one message, in characters.
 const REASON: usize = 40;
 /// Hosts of one page as JSON; the rest of the message is what is around them.
@@ -80,58 +77,18 @@ pub(crate) struct Model {
     pub(crate) documents: Arc<Documents>,
     pub(crate) keys: Arc<Keys>,
     hashes: HashMap<String, String>,
-    checks: Checks,
-    rollouts: Rollouts,
+    resolver: Resolver,
+    pub(super) rollouts: Rollouts,
     hosts: BTreeMap<AgentId, Entry>,
     max_hosts: usize,
-}
-
-type Checks = BTreeMap<CheckName, Arc<CompiledCheck>>;
-
-/// Rollouts, and what hosts run that the open one has not reached.
-#[derive(Debug, Default)]
-struct Rollouts {
-    all: BTreeMap<u64, Rollout>,
-    former: Option<Former>,
-}
-
-/// What was there before the open rollout.
-#[derive(Debug)]
-struct Former {
-    rollout: u64,
-    documents: Arc<Documents>,
-    checks: Checks,
-    /// Checks in which it differs from what is there now.
-    changed: BTreeSet<CheckName>,
-}
-
-impl Rollouts {
-    fn open(&self) -> Option<&Rollout> {
-        self.all.get(&self.former.as_ref()?.rollout)
-    }
 }
 
 /// What folded changes concern.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
-    checks: BTreeSet<CheckName>,
+    pub(super) checks: BTreeSet<CheckName>,
     /// Hosts whose own facts or labels were given anew.
     hosts: BTreeSet<AgentId>,
-}
-
-/// Rollouts as they were stored, and for the open one the documents before it.
-#[derive(Debug, Default)]
-pub(crate) struct KeptRollouts {
-    pub(crate) all: Vec<Rollout>,
-    pub(crate) former: Option<(u64, Documents)>,
-}
-
-/// How the hosts of a rollout fare.
-#[derive(Debug, Default)]
-pub(crate) struct Fare {
-    pub(crate) reached: u64,
-    pub(crate) applied: u64,
-    pub(crate) failed: Vec<(AgentId, String)>,
 }
 
 /// What a host's request led to.
@@ -152,15 +109,10 @@ impl Model {
         rollouts: KeptRollouts,
         max_hosts: usize,
     ) -> (Self, Vec<AgentId>) {
-        let mut model = Self { revision, documents: Arc::new(documents), max_hosts, ..Self::default() };
-        model.checks = compiled(&model.documents);
-        for rollout in rollouts.all {
-            model.rollouts.all.insert(rollout.revision, rollout);
-        }
-        if let Some((rollout, documents)) = rollouts.former {
-            let (checks, changed) = (compiled(&documents), changed(&documents, &model.documents));
-            model.rollouts.former = Some(Former { rollout, documents: Arc::new(documents), checks, changed });
-        }
+        let resolver = Resolver::new(documents.values());
+        let rollouts = Rollouts::load(rollouts, &resolver, &documents);
+        let documents = Arc::new(documents);
+        let mut model = Self { revision, documents, resolver, rollouts, max_hosts, ..Self::default() };
         for (agent, record) in hosts {
             model.hosts.insert(agent, Entry { record, ..Entry::default() });
         }
@@ -181,18 +133,18 @@ impl Model {
         for change in &record.changes {
             match change {
                 LogChange::DocumentPut { document } => {
+                    self.resolver.put(document);
                     if let Document::Check(check) = document {
-                        self.checks.insert(check.name.clone(), Arc::new(CompiledCheck::new(check)));
                         touched.checks.insert(check.name.clone());
                     }
                     let key = (document.kind(), document.name().to_owned());
                     Arc::make_mut(&mut self.documents).insert(key, document.clone());
                 }
                 LogChange::DocumentDeleted { kind, name } => {
+                    self.resolver.remove(*kind, name);
                     if *kind == Kind::Check
                         && let Ok(name) = CheckName::new(name)
                     {
-                        self.checks.remove(&name);
                         touched.checks.insert(name);
                     }
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
@@ -204,35 +156,14 @@ impl Model {
                     }
                 }
                 LogChange::RolloutPut { rollout } => {
-                    self.rollout_put(rollout.clone(), touched);
+                    let before = (&self.documents, &self.resolver);
+                    self.rollouts.put(rollout.clone(), before, touched);
                     moved = true;
                 }
             }
         }
-        if moved && let Some(former) = &mut self.rollouts.former {
-            former.changed = changed(&former.documents, &self.documents);
-            touched.checks.extend(former.changed.iter().cloned());
-        }
-    }
-
-    /// In the record that a rollout begins with it stands before the documents: what is here is what was before it.
-    fn rollout_put(&mut self, rollout: Rollout, touched: &mut Touched) {
-        let revision = rollout.revision;
-        match (&self.rollouts.former, rollout.state.is_open()) {
-            (None, true) => {
-                let (documents, checks) = (Arc::clone(&self.documents), self.checks.clone());
-                let former = Former { rollout: revision, documents, checks, changed: BTreeSet::new() };
-                self.rollouts.former = Some(former);
-            }
-            (Some(former), false) if former.rollout == revision => {
-                touched.checks.extend(former.changed.iter().cloned());
-                self.rollouts.former = None;
-            }
-            _ => {}
-        }
-        self.rollouts.all.insert(revision, rollout);
-        while self.rollouts.all.len() > ROLLOUTS {
-            self.rollouts.all.pop_first();
+        if moved {
+            self.rollouts.folded(&self.documents, &self.resolver, touched);
         }
     }
 
@@ -258,8 +189,8 @@ impl Model {
     /// Forget all that came from the log; hosts stay.
     pub(crate) fn forget_log(&mut self) {
         let hosts = self.records();
-        *self =
-            Self::load(0, Documents::new(), Keys::new(), hosts, KeptRollouts::default(), self.max_hosts).0;
+        let nothing = KeptRollouts::default();
+        *self = Self::load(0, Documents::new(), Keys::new(), hosts, nothing, self.max_hosts).0;
     }
 
     /// A key of a host puts that host into the inventory.
@@ -285,28 +216,20 @@ impl Model {
     fn resolve(&mut self, agent: &AgentId, some: Option<&BTreeSet<CheckName>>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
         let (facts, labels) = entry.known();
-        let host = HostView { agent, facts: &facts, labels: &labels };
-        let held = self.rollouts.open().is_some_and(|rollout| rollout.holds_back(agent));
-        let checks = match &self.rollouts.former {
-            Some(former) if held => &former.checks,
-            _ => &self.checks,
-        };
-        let outcome = |name: &CheckName| checks.get(name)?.outcome(&host);
+        let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
         match some {
-            None => {
-                entry.outcomes =
-                    checks.keys().filter_map(|name| Some((name.clone(), outcome(name)?))).collect();
-            }
+            None => entry.outcomes = resolver.outcomes(agent, &facts, &labels),
             Some(names) => {
+                let host = HostView::new(agent, &facts, &labels);
                 for name in names {
-                    match outcome(name) {
+                    match resolver.outcome(name, &host) {
                         Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
                         None => entry.outcomes.remove(name),
                     };
                 }
             }
         }
-        let etag = resolve::etag(&entry.outcomes);
+        let etag = documents::etag(&entry.outcomes);
         if etag == entry.record.etag {
             return false;
         }
@@ -366,7 +289,7 @@ impl Model {
             return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
         let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
-            Outcome::Runs(way) => Some(way.spec.clone()),
+            Outcome::Runs(way) => Some(way.spec().clone()),
             Outcome::Unfit(_) => None,
         });
         let config = AgentConfig { revision, etag: record.etag.clone(), checks: checks.collect() };
@@ -417,69 +340,12 @@ impl Model {
     /// `None`: there is no such host, or no such check.
     pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
         let (facts, labels, _) = self.view(agent)?;
-        let documents = match self.open_rollout() {
-            Some((rollout, former)) if rollout.holds_back(agent) => former,
-            _ => &self.documents,
-        };
-        let document = documents.get(&(Kind::Check, check.to_string()))?;
-        let Document::Check(check) = document else { return None };
-        Some(resolve::explain(check, &HostView { agent, facts: &facts, labels: &labels }))
+        let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
+        resolver.explain(check, agent, &facts, &labels)
     }
 
-    /// The rollout that some hosts have still to be reached by, and the documents before it.
-    pub(crate) fn open_rollout(&self) -> Option<(&Rollout, &Arc<Documents>)> {
-        Some((self.rollouts.open()?, &self.rollouts.former.as_ref()?.documents))
-    }
-
-    /// Checks that the open rollout changes.
-    pub(crate) fn changed_checks(&self) -> Vec<CheckName> {
-        self.rollouts.former.iter().flat_map(|former| former.changed.iter().cloned()).collect()
-    }
-
-    /// Newest first.
-    pub(crate) fn rollouts(&self) -> impl Iterator<Item = &Rollout> {
-        self.rollouts.all.values().rev()
-    }
-
-    /// How the hosts fare that the open rollout concerns: so many it has reached, so many of them run it, and these fail
-    /// since then.
-    pub(crate) fn fare(&self, concerned: &[AgentId]) -> Fare {
-        let mut fare = Fare::default();
-        let Some(rollout) = self.rollouts.open() else { return fare };
-        for agent in concerned {
-            let (Some(entry), Some(revision)) = (self.hosts.get(agent), rollout.reached_at(agent)) else {
-                continue;
-            };
-            fare.reached += 1;
-            let record = &entry.record;
-            let applied = match record.origin {
-                // A script does not say what it runs; it asked since then.
-                Origin::Http => record.last_seen_ms >= rollout.since_ms,
-                _ => record.revision_applied >= Some(record.revision_wanted.max(revision)),
-            };
-            fare.applied += u64::from(applied);
-            if let (Some(error), true) = (&record.error, record.failing_since >= Some(revision)) {
-                fare.failed.push((agent.clone(), error.clone()));
-            }
-        }
-        fare
-    }
-
-    /// Those of the hosts that the open rollout makes run something else.
-    pub(crate) fn concerned(&self, agents: &[AgentId]) -> Vec<AgentId> {
-        let Some(former) = &self.rollouts.former else { return Vec::new() };
-        let differs = |agent: &AgentId| {
-            let Some((facts, labels, _)) = self.view(agent) else { return false };
-            let host = HostView { agent, facts: &facts, labels: &labels };
-            former.changed.iter().any(|name| {
-                let runs = |checks: &Checks| match checks.get(name)?.outcome(&host)? {
-                    Outcome::Runs(way) => Some(Outcome::Runs(way)),
-                    Outcome::Unfit(_) => None,
-                };
-                runs(&former.checks) != runs(&self.checks)
-            })
-        };
-        agents.iter().filter(|agent| differs(agent)).cloned().collect()
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     pub(crate) fn agents(&self) -> Vec<AgentId> {
@@ -511,23 +377,6 @@ impl Model {
         }
         list
     }
-}
-
-fn compiled(documents: &Documents) -> Checks {
-    let checks = documents.values().filter_map(|document| match document {
-        Document::Check(check) => Some((check.name.clone(), Arc::new(CompiledCheck::new(check)))),
-        _ => None,
-    });
-    checks.collect()
-}
-
-/// Checks that are not the same in both.
-fn changed(before: &Documents, after: &Documents) -> BTreeSet<CheckName> {
-    let names = before.keys().chain(after.keys()).filter(|key| key.0 == Kind::Check);
-    names
-        .filter(|key| before.get(*key) != after.get(*key))
-        .filter_map(|(_, name)| CheckName::new(name).ok())
-        .collect()
 }
 
 /// A host as operators see it, and its size as JSON, which a page always has room for.
@@ -677,7 +526,8 @@ mod tests {
 
     #[test]
     fn g10_hosts_are_listed_whole_in_pages_that_fit() {
-        let mut model = Model::load(0, Documents::new(), Keys::new(), Vec::new(), KeptRollouts::default(), 5_000).0;
+        let mut model =
+            Model::load(0, Documents::new(), Keys::new(), Vec::new(), KeptRollouts::default(), 5_000).0;
         assert_eq!(pages(&model, 0), [HostList::default()]);
         for n in 0..40 {
             // The largest that a host may say of itself.

@@ -132,9 +132,7 @@ impl Evidence {
         }
         let reason = match result.exit_code {
             Some(code @ (126 | 127)) => format!("exit code {code}: {}", result.output),
-            _ if unknown
-                && !self.unknown_before.contains(&(result.agent.clone(), result.check.clone())) =>
-            {
+            _ if unknown && !self.unknown_before.contains(&(result.agent.clone(), result.check.clone())) => {
                 format!("unknown: {}", result.output)
             }
             _ => return,

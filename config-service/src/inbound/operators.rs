@@ -9,9 +9,9 @@ use std::{
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
-        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, ExplainQuery,
-        Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList,
-        KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
+        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, ExplainQuery, Explanation,
+        HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery,
+        KeyRevoke, KeyVerify, RollbackRequest,
     },
     log::LogChange,
     rollout::Canary,
@@ -167,7 +167,7 @@ impl Operators {
 
     fn prospect(&self, changes: &[LogChange]) -> Prospect {
         let model = || self.model.read().unwrap_or_else(PoisonError::into_inner);
-        let mut prospect = Prospect::new(changes);
+        let mut prospect = Prospect::new(&model(), changes);
         let agents = model().agents();
         // Between the portions agents get their answers.
         agents.chunks(HOSTS_AT_ONCE).for_each(|agents| prospect.look_at(&model(), agents));

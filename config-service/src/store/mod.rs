@@ -78,7 +78,10 @@ impl Store {
                 keys: all(&trees.keys, "the key")?.into_iter().collect(),
                 hosts: all(&trees.hosts, "the host")?.into_iter().filter_map(id).collect(),
                 used: all(&trees.used, "the use of key")?.into_iter().collect(),
-                rollouts: all(&trees.rollouts, "the rollout")?.into_iter().map(|(_, rollout)| rollout).collect(),
+                rollouts: all(&trees.rollouts, "the rollout")?
+                    .into_iter()
+                    .map(|(_, rollout)| rollout)
+                    .collect(),
             })
         })
     }

@@ -10,3 +10,4 @@ mod full_disk;
 mod healing;
 mod keys;
 mod operators;
+mod rollouts;

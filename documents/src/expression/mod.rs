@@ -9,7 +9,7 @@ mod context;
 
 use std::sync::Arc;
 
-use protocol::{AgentId, CheckResult, Facts, Labels, Scalar};
+use protocol::{AgentId, CheckResult, Facts, GroupName, Labels, Scalar, Vars};
 
 use compile::Program;
 
@@ -39,6 +39,19 @@ pub struct HostView<'a> {
     pub agent: &'a AgentId,
     pub facts: &'a Facts,
     pub labels: &'a Labels,
+    /// Names of the groups that it is in.
+    pub groups: &'a [GroupName],
+    /// What documents of kind `Variables` give it.
+    pub vars: &'a Vars,
+}
+
+impl<'a> HostView<'a> {
+    /// A host in no group and without variables.
+    #[must_use]
+    pub fn new(agent: &'a AgentId, facts: &'a Facts, labels: &'a Labels) -> Self {
+        static NONE: Vars = Vars::new();
+        Self { agent, facts, labels, groups: &[], vars: &NONE }
+    }
 }
 
 /// What an expression sees of a result, and of the host that it is from.

@@ -57,7 +57,7 @@ impl World {
     }
 
     fn host(&self) -> HostView<'_> {
-        HostView { agent: &self.agent, facts: &self.facts, labels: &self.labels }
+        HostView::new(&self.agent, &self.facts, &self.labels)
     }
 
     fn matches(&self, text: &str) -> Result<bool, EvalError> {

@@ -6,6 +6,7 @@ mod limits;
 mod listener;
 mod metrics;
 mod operator_api;
+mod rollouts;
 mod routes;
 mod run;
 

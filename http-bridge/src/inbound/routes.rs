@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{HttpMetrics, Limits, agent_api, operator_api, run};
+use super::{HttpMetrics, Limits, agent_api, operator_api, rollouts, run};
 use crate::{
     error::Problem,
     outbound::{Ask, Configs, Keys, Streams},
@@ -80,6 +80,8 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/results", get(operator_api::results))
         .route("/api/v1/alerts", get(operator_api::alerts))
         .route("/api/v1/loss", get(operator_api::loss))
+        .route("/api/v1/rollouts", get(rollouts::list))
+        .route("/api/v1/rollouts/{revision}", get(rollouts::one).post(rollouts::change))
         .route("/api/v1/keys", post(operator_api::create_key).get(operator_api::list_keys))
         .route("/api/v1/keys/{id}", delete(operator_api::revoke_key));
     surround(routes, app, ctx)
@@ -93,8 +95,9 @@ pub(crate) fn submissions(app: &Arc<App>, ctx: &Context) -> Router {
 const ABOUT: &str = "dogwatch\n\n\
     GET  /api/agent/config   what a host is to check (key of role agent)\n\
     POST /api/submit         what it found\n\
-    GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain   (key of role viewer)\n\
+    GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain, rollouts   (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
+    POST /api/v1/rollouts/REVISION   pause, resume, abort or promote it (key of role editor)\n\
     POST /api/v1/hosts/HOST/checks/CHECK/run   run it now (key of role editor)\n\
     /api/v1/keys             (key of role admin)\n\
     GET  /livez, /readyz, /metrics\n\n\

@@ -1,8 +1,7 @@
-//! Which checks a host runs, and how.
+//! One check, ready to be asked about hosts.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use documents::{EvalError, HostExpression, HostView};
 use protocol::{
     CheckName,
     admin::{Explanation, Verdict},
@@ -12,9 +11,11 @@ use protocol::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::{EvalError, HostExpression, HostView};
+
 /// One check with its expressions compiled, and every form in which a host may run it.
 #[derive(Debug)]
-pub(crate) struct CompiledCheck {
+pub(super) struct CompiledCheck {
     hosts: Option<HostExpression>,
     ways: Vec<(Option<HostExpression>, Arc<Way>)>,
     /// Why no host can run it: an expression that a former version accepted.
@@ -23,15 +24,16 @@ pub(crate) struct CompiledCheck {
 
 /// One form of a check, shared by all hosts that run it.
 #[derive(Debug)]
-pub(crate) struct Way {
-    pub(crate) spec: CheckSpec,
+pub struct Way {
+    spec: CheckSpec,
     digest: [u8; 32],
 }
 
 /// What becomes of one check on one host that it selects.
 #[derive(Debug, Clone)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     Runs(Arc<Way>),
+    /// Why it cannot run there, though it selects the host.
     Unfit(String),
 }
 
@@ -45,11 +47,11 @@ impl PartialEq for Outcome {
     }
 }
 
-/// Outcome of each check that selects a host.
-pub(crate) type Outcomes = BTreeMap<CheckName, Outcome>;
+/// Outcome of each check that selects a host; those that do not are not in it.
+pub type Outcomes = BTreeMap<CheckName, Outcome>;
 
 impl CompiledCheck {
-    pub(crate) fn new(check: &Check) -> Self {
+    pub(super) fn new(check: &Check) -> Self {
         let mut broken = None;
         let mut compile = |what: &str, text: &Option<String>| {
             let compiled = HostExpression::compile(text.as_ref()?);
@@ -66,7 +68,7 @@ impl CompiledCheck {
     }
 
     /// `None`: the check does not select the host.
-    pub(crate) fn outcome(&self, host: &HostView<'_>) -> Option<Outcome> {
+    pub(super) fn outcome(&self, host: &HostView<'_>) -> Option<Outcome> {
         if let Some(reason) = &self.broken {
             return Some(Outcome::Unfit(reason.clone()));
         }
@@ -96,7 +98,7 @@ impl CompiledCheck {
 }
 
 /// Why a host runs `check` as it does, or why not: each expression that was asked, and what it said.
-pub(crate) fn explain(check: &Check, host: &HostView<'_>) -> Explanation {
+pub(super) fn explain(check: &Check, compiled: &CompiledCheck, host: &HostView<'_>) -> Explanation {
     let verdict = |expression: Option<&String>| {
         let asked = expression.map(|text| {
             let compiled = HostExpression::compile(text).map_err(|error| error.to_string())?;
@@ -120,7 +122,7 @@ pub(crate) fn explain(check: &Check, host: &HostView<'_>) -> Explanation {
         verdict
     });
     let variants = variants.collect();
-    let runs = match CompiledCheck::new(check).outcome(host) {
+    let runs = match compiled.outcome(host) {
         Some(Outcome::Runs(way)) => Some(way.spec.clone()),
         Some(Outcome::Unfit(_)) | None => None,
     };
@@ -128,6 +130,12 @@ pub(crate) fn explain(check: &Check, host: &HostView<'_>) -> Explanation {
 }
 
 impl Way {
+    /// What the host is told to run.
+    #[must_use]
+    pub fn spec(&self) -> &CheckSpec {
+        &self.spec
+    }
+
     fn new(check: &Check, variant: &Variant) -> Self {
         let spec = CheckSpec {
             name: check.name.clone(),
@@ -149,7 +157,8 @@ impl Way {
 }
 
 /// SHA-256 over the checks that run, in order of their names: it changes exactly when they do.
-pub(crate) fn etag(outcomes: &Outcomes) -> String {
+#[must_use]
+pub fn etag(outcomes: &Outcomes) -> String {
     let mut hash = Sha256::new();
     for outcome in outcomes.values() {
         if let Outcome::Runs(way) = outcome {
@@ -157,86 +166,4 @@ pub(crate) fn etag(outcomes: &Outcomes) -> String {
         }
     }
     protocol::hex(&hash.finalize())
-}
-
-#[cfg(test)]
-mod tests {
-    use protocol::{AgentId, Facts, Labels, admin::SourceFile, document::Document};
-    use serde_json::json;
-
-    use super::*;
-
-    fn checks(text: &str) -> BTreeMap<CheckName, CompiledCheck> {
-        let file = SourceFile { path: "x".to_owned(), text: text.to_owned() };
-        let documents = documents::read(&[file], |_, _| true).unwrap();
-        let checks = documents.into_iter().filter_map(|document| match document {
-            Document::Check(check) => Some((check.name.clone(), CompiledCheck::new(&check))),
-            _ => None,
-        });
-        checks.collect()
-    }
-
-    fn resolve(checks: &BTreeMap<CheckName, CompiledCheck>, facts: &Facts) -> Outcomes {
-        let agent = AgentId::new("a").unwrap();
-        let view = HostView { agent: &agent, facts, labels: &Labels::new() };
-        checks.iter().filter_map(|(name, check)| Some((name.clone(), check.outcome(&view)?))).collect()
-    }
-
-    fn facts(pairs: &[(&str, &str)]) -> Facts {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
-    }
-
-    #[test]
-    fn os_updates_runs_the_command_of_the_hosts_package_manager() {
-        let checks = checks(include_str!("../../../examples/checks.yaml"));
-        for (manager, tool) in [
-            ("apt", "apt-get "),
-            ("dnf", "dnf "),
-            ("yum", "yum "),
-            ("zypper", "zypper "),
-            ("apk", "apk "),
-            ("pacman", "pacman "),
-            ("pkg", "pkg "),
-        ] {
-            let outcomes = resolve(&checks, &facts(&[("package_manager", manager)]));
-            let name = CheckName::new("os_updates").unwrap();
-            let Some(Outcome::Runs(way)) = outcomes.get(&name) else { panic!("{manager}: {outcomes:?}") };
-            assert!(way.spec.work.command.as_ref().unwrap().contains(tool), "{manager}: {:?}", way.spec);
-        }
-    }
-
-    #[test]
-    fn g8_a_check_that_fits_nowhere_says_why() {
-        let checks = checks(
-            "kind: Check\nname: u\nevery: 1m\nvariants: [{when: facts.pm == \"apt\", command: x}]\n---\n\
-             kind: Check\nname: t\nevery: 1m\nhosts: facts.os > 3\nbuiltin: cpu\n---\n\
-             kind: Check\nname: other\nevery: 1m\nhosts: labels.role == \"db\"\nbuiltin: cpu\n",
-        );
-        let unfit = |facts: &Facts| -> Vec<String> {
-            let outcomes = resolve(&checks, facts);
-            outcomes.into_iter().map(|(name, outcome)| format!("{name} {outcome:?}")).collect()
-        };
-        assert_eq!(unfit(&facts(&[("pm", "nix"), ("os", "linux")]))[1], "u Unfit(\"no variant fits\")");
-        let without = unfit(&facts(&[("os", "linux")]));
-        assert_eq!(without.len(), 2, "{without:?}");
-        assert!(without[0].starts_with("t Unfit(\"hosts: the expression fails: "), "{without:?}");
-        assert_eq!(without[1], "u Unfit(\"no variant fits: the host has no fact \\\"pm\\\"\")");
-        assert_eq!(unfit(&Facts::new())[0], "u Unfit(\"no variant fits: the host's facts are not known\")");
-    }
-
-    #[test]
-    fn the_etag_changes_exactly_when_the_checks_do() {
-        let base = "kind: Check\nname: a\nevery: 1m\nbuiltin: cpu\n";
-        let of = |text: &str| etag(&resolve(&checks(text), &Facts::new()));
-        assert_eq!(of(base), of(&format!("{base}description: other\n")));
-        assert_eq!(
-            of(base),
-            of(&format!("{base}---\nkind: Check\nname: b\nevery: 1m\nhosts: \"false\"\nbuiltin: cpu\n"))
-        );
-        for other in
-            ["timeout: 2s\n", "warning: '> 1'\n", "---\nkind: Check\nname: b\nevery: 1m\nbuiltin: cpu\n"]
-        {
-            assert_ne!(of(base), of(&format!("{base}{other}")), "{other}");
-        }
-    }
 }
