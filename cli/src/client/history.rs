@@ -34,6 +34,9 @@ fn touched(revision: &Revision) -> String {
         Touched::Deleted { kind, name } => format!("-{kind} {name}"),
         Touched::KeyCreated { id } => format!("key {id}"),
         Touched::KeyRevoked { id } => format!("-key {id}"),
+        Touched::Rollout { revision, state } => {
+            format!("rollout {revision} {}", state.as_str().replace('_', " "))
+        }
     });
     let named = names.collect::<Vec<_>>().join(", ");
     let more = usize::try_from(revision.count).unwrap_or(usize::MAX).saturating_sub(NAMED);

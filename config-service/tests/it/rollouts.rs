@@ -71,7 +71,7 @@ async fn follow(
             }
         }
         // A nudge may be lost with a replica.
-        let _ = tokio::time::timeout(Duration::from_secs(1), nudges.next()).await;
+        let _nudged = tokio::time::timeout(Duration::from_secs(1), nudges.next()).await;
     }
 }
 
@@ -125,6 +125,9 @@ async fn fleet(
     count: usize,
     result: fn(&str) -> (&'static str, i32),
 ) -> Vec<Agent> {
+    // In an installation ingest has made it.
+    let jetstream = service_kit::publish::jetstream(client);
+    service_kit::streams::ensure_stream(&jetstream, &protocol::stream::RESULTS).await.unwrap();
     let agents = (0..count).map(|n| Agent::start(client, &format!("web-{n}"), result)).collect();
     eventually("all agents run it", LIMIT, || async {
         let hosts = hosts(client).await;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use protocol::{Reply, admin, alert, config, log, query, result, run, stored};
+use protocol::{Reply, admin, alert, config, log, query, result, rollout, run, stored};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -50,6 +50,7 @@ const READERS: &[(&str, Reader)] = &[
     ("config_reply_unchanged", reads::<config::ConfigReply>),
     ("config_request", reads::<config::ConfigRequest>),
     ("config_status", reads::<config::ConfigStatus>),
+    ("config_log_rollout_put", reads::<log::LogRecord>),
     ("diff_query", reads::<admin::DiffQuery>),
     ("difference", reads::<admin::Difference>),
     ("document_list", reads::<admin::DocumentList>),
@@ -78,6 +79,10 @@ const READERS: &[(&str, Reader)] = &[
     ("run_request", reads::<run::RunRequest>),
     ("run_started", reads::<run::RunReply>),
     ("rollback_request", reads::<admin::RollbackRequest>),
+    ("rollout", reads::<rollout::Rollout>),
+    ("rollout_change", reads::<rollout::RolloutChange>),
+    ("rollout_list", reads::<rollout::RolloutList>),
+    ("rollout_query", reads::<rollout::RolloutQuery>),
     ("stored", reads::<stored::Stored>),
     ("stored_request", reads::<stored::StoredRequest>),
 ];
