@@ -9,6 +9,7 @@ use protocol::{
     limits,
     pattern::Pattern,
     pointer,
+    targeting::Tuning,
     work::{Limits, Output, OutputFormat, RunSettings, Work},
 };
 
@@ -88,6 +89,8 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
         unit,
         warning,
         critical,
+        templates: Tuning::default(),
+        overrides: Vec::new(),
     })
 }
 

@@ -169,8 +169,7 @@ impl Work {
         let plan = plan(&messages, self.accounts()?, |id| store.knows_id(id, now_ms))?;
         let results = plan.fresh.iter().filter_map(|index| {
             let (body, Ok(accepted)) = (bodies.get(*index)?, messages.get(*index)?) else { return None };
-            let (agent, check, at_ms) = (&accepted.agent, &accepted.check, accepted.at_ms);
-            Some(NewResult { agent, check, at_ms, json: body })
+            Some(NewResult { result: &accepted.result, json: body })
         });
         let results: Vec<_> = results.collect();
         self.commit(&Commit { now_ms, results, accounts: &plan.accounts, ids: &plan.ids })?;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     CheckName, ReceiverName, RuleName, Threshold,
     alert::Severity,
+    operate::{Action, Silence},
+    targeting::{Group, Override, Tuning, Variables},
     work::{Output, RunSettings, Work},
 };
 
@@ -18,14 +20,22 @@ pub enum Document {
     Check(Box<Check>),
     Rule(Rule),
     Receiver(Receiver),
+    Group(Group),
+    Variables(Variables),
+    Silence(Silence),
+    Action(Box<Action>),
 }
 
-/// Kinds of documents, in the order in which they depend on one another.
+/// Kinds of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     Check,
     Receiver,
     Rule,
+    Group,
+    Variables,
+    Silence,
+    Action,
 }
 
 impl Kind {
@@ -35,6 +45,10 @@ impl Kind {
             Self::Check => "Check",
             Self::Receiver => "Receiver",
             Self::Rule => "Rule",
+            Self::Group => "Group",
+            Self::Variables => "Variables",
+            Self::Silence => "Silence",
+            Self::Action => "Action",
         }
     }
 }
@@ -52,6 +66,10 @@ impl Document {
             Self::Check(_) => Kind::Check,
             Self::Rule(_) => Kind::Rule,
             Self::Receiver(_) => Kind::Receiver,
+            Self::Group(_) => Kind::Group,
+            Self::Variables(_) => Kind::Variables,
+            Self::Silence(_) => Kind::Silence,
+            Self::Action(_) => Kind::Action,
         }
     }
 
@@ -61,6 +79,10 @@ impl Document {
             Self::Check(check) => check.name.as_str(),
             Self::Rule(rule) => rule.name.as_str(),
             Self::Receiver(receiver) => receiver.name.as_str(),
+            Self::Group(group) => group.name.as_str(),
+            Self::Variables(variables) => variables.name.as_str(),
+            Self::Silence(silence) => silence.name.as_str(),
+            Self::Action(action) => action.name.as_str(),
         }
     }
 }
@@ -102,6 +124,12 @@ pub struct Check {
     pub warning: Option<Threshold>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<Threshold>,
+    /// Schedule and thresholds in which variables stand. They win over the fields of these names, of which `every` and
+    /// `timeout` then mean nothing.
+    #[serde(default, skip_serializing_if = "Tuning::is_empty")]
+    pub templates: Tuning,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Override>,
 }
 
 fn default_timeout() -> Duration {

@@ -118,6 +118,18 @@ id!(
     /// A group of hosts: `web`.
     GroupName, "group name", "[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 64, alphanumeric, word
 );
+id!(
+    /// A document of variables: `web_defaults`.
+    VariablesName, "name of variables", "[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 64, alphanumeric, word
+);
+id!(
+    /// A silence: `maintenance`.
+    SilenceName, "silence name", "[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 64, alphanumeric, word
+);
+id!(
+    /// An action: `clean_tmp`.
+    ActionName, "action name", "[A-Za-z0-9][A-Za-z0-9_-]{0,63}", 64, alphanumeric, word
+);
 
 impl AgentId {
     /// The id that a host gets when nobody chose one: its name in lower case, what does not fit as `-`.

@@ -20,6 +20,7 @@ pub mod error;
 pub mod id;
 pub mod limits;
 pub mod log;
+pub mod operate;
 pub mod pattern;
 pub mod pointer;
 pub mod query;
@@ -32,12 +33,16 @@ pub mod size;
 pub mod stored;
 pub mod stream;
 pub mod subject;
+pub mod targeting;
 pub mod threshold;
+pub mod timestamp;
 pub mod work;
 
 pub use codec::{DecodeError, decode, encode, hex};
 pub use error::{ErrorCode, ErrorReply};
-pub use id::{AgentId, CheckName, GroupName, IdError, ReceiverName, RuleName};
+pub use id::{
+    ActionName, AgentId, CheckName, GroupName, IdError, ReceiverName, RuleName, SilenceName, VariablesName,
+};
 pub use reply::Reply;
 pub use result::{CheckResult, Metric, Origin, Status};
 pub use scalar::Scalar;

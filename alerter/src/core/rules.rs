@@ -55,7 +55,7 @@ impl RuleBook {
                 Document::Receiver(receiver) => {
                     book.receivers.insert(receiver.name.clone(), receiver);
                 }
-                Document::Check(_) => {}
+                _ => {}
             }
         }
         book

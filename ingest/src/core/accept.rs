@@ -1,6 +1,6 @@
 //! Is a message a result, whose, and by what is it known again?
 
-use protocol::{AgentId, CheckName, CheckResult, DecodeError, limits, subject};
+use protocol::{AgentId, CheckResult, DecodeError, limits, subject};
 use serde::Deserialize;
 
 /// Longest id against repeats, in bytes.
@@ -20,12 +20,10 @@ pub enum Identity {
 }
 
 /// A result that may be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Accepted {
-    pub agent: AgentId,
-    pub check: CheckName,
+    pub result: CheckResult,
     pub identity: Identity,
-    pub at_ms: u64,
 }
 
 /// A message that is no result, and why.
@@ -76,7 +74,8 @@ fn check(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Accepte
         Identity::Numbered { epoch: result.epoch, seq: result.seq }
     } else {
         // A submission's id; the broker's stands in for it.
-        let id = result.id.map(|id| format!("i{id}")).or_else(|| message_id.map(|id| format!("m{id}")));
+        let id =
+            result.id.as_ref().map(|id| format!("i{id}")).or_else(|| message_id.map(|id| format!("m{id}")));
         match id {
             Some(id) => {
                 within("id", id.len(), "bytes", MAX_ID + 1)?;
@@ -85,7 +84,7 @@ fn check(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Accepte
             None => Identity::Unknown,
         }
     };
-    Ok(Accepted { agent: result.agent, check: result.check, identity, at_ms: result.at_ms })
+    Ok(Accepted { result, identity })
 }
 
 fn within(what: &'static str, size: usize, unit: &'static str, limit: usize) -> Result<(), Reason> {
@@ -120,7 +119,8 @@ mod tests {
     fn a_result_is_accepted_with_its_identity() {
         let accepted = accept(SUBJECT, Some("web-01:5:7"), body("").as_bytes()).unwrap();
         assert_eq!(accepted.identity, Identity::Numbered { epoch: 5, seq: 7 });
-        assert_eq!((accepted.agent.as_str(), accepted.check.as_str(), accepted.at_ms), ("web-01", "disk", 9));
+        let result = accepted.result;
+        assert_eq!((result.agent.as_str(), result.check.as_str(), result.at_ms), ("web-01", "disk", 9));
         let unnumbered = |change: &str, header| {
             let body = body(change).replace("\"seq\":7", "\"seq\":0");
             accept(SUBJECT, header, body.as_bytes()).unwrap().identity

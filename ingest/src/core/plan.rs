@@ -38,12 +38,12 @@ pub fn plan<E>(
     let mut plan = Plan::default();
     for (index, message) in batch.iter().enumerate() {
         match message {
-            Ok(Accepted { agent, identity: Identity::Numbered { epoch, seq }, .. }) => {
-                let is_new = plan.numbered(accounts, agent, (*epoch, *seq), &mut knows_id)?;
+            Ok(Accepted { result, identity: Identity::Numbered { epoch, seq } }) => {
+                let is_new = plan.numbered(accounts, &result.agent, (*epoch, *seq), &mut knows_id)?;
                 plan.decided(index, is_new);
             }
-            Ok(Accepted { agent, identity: Identity::Named(id), .. }) => {
-                let is_new = plan.named(format!("{agent} {id}"), &mut knows_id)?;
+            Ok(Accepted { result, identity: Identity::Named(id) }) => {
+                let is_new = plan.named(format!("{} {id}", result.agent), &mut knows_id)?;
                 plan.decided(index, is_new);
             }
             Ok(Accepted { identity: Identity::Unknown, .. }) => plan.decided(index, true),
@@ -132,13 +132,11 @@ impl Plan {
 mod tests {
     use std::convert::Infallible;
 
-    use protocol::CheckName;
-
     use super::*;
 
     fn result(identity: Identity) -> Result<Accepted, Refused> {
-        let (agent, check) = (AgentId::new("a").unwrap(), CheckName::new("c").unwrap());
-        Ok(Accepted { agent, check, identity, at_ms: 1 })
+        let json = br#"{"v":1,"agent":"a","check":"c","at_ms":1,"status":"ok"}"#;
+        Ok(Accepted { result: protocol::decode(json, 1000).unwrap(), identity })
     }
 
     fn numbered(epoch: u64, seq: u64) -> Result<Accepted, Refused> {

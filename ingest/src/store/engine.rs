@@ -10,17 +10,20 @@ use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, config::CompressionPolicy,
 };
 use prometheus_client::metrics::counter::Counter;
-use protocol::{AgentId, CheckResult, duration::millis, limits, query::ResultPage};
+use protocol::{AgentId, CheckName, CheckResult, duration::millis, limits, query::ResultPage};
 use service_kit::files::DataFolder;
 
 use super::{
-    Commit, NewResult, Position, ResultStore, Scan, StoreError,
+    Commit, NewResult, Point, Position, Resolution, ResultStore, Sample, Scan, SeriesFilter, SeriesId,
+    SeriesMeta, Span, StoreError,
+    catalog::{self, Additions, Catalog},
     page::Collector,
     row::{self, Row, RowError, Wanted},
+    series,
 };
 use crate::core::{account::Account, plan::Accounts};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 /// Days before today whose ids are known: as long as the stream may offer a message again.
@@ -47,7 +50,10 @@ struct Open {
     accounts: Keyspace,
     /// Day and id, to nothing.
     ids: Keyspace,
+    /// Agent and check, with a zero byte between, to a [`catalog::Entry`].
+    series: Keyspace,
     meta: Keyspace,
+    catalog: RwLock<Catalog>,
     next_batch: AtomicU64,
 }
 
@@ -99,6 +105,8 @@ impl Fjall {
         let rows = keyspace("rows", CompressionType::None)?;
         let accounts = keyspace("accounts", CompressionType::Lz4)?;
         let ids = keyspace("ids", CompressionType::Lz4)?;
+        let series = keyspace("series", CompressionType::Lz4)?;
+        let mut without_series = false;
         match meta.get("format").map_err(&failed)?.as_deref() {
             None => {
                 let mut first = database.batch().durability(Some(PersistMode::SyncAll));
@@ -108,7 +116,11 @@ impl Fjall {
             Some([found]) if *found > FORMAT => {
                 return Err(StoreError::Newer { folder: self.path(), found: *found, known: FORMAT });
             }
-            Some(_) => {}
+            Some([found]) => without_series = *found < 2,
+            Some(_) => {
+                let reason = "it has not one byte".into();
+                return Err(StoreError::Damaged { what: "the format number", folder: self.path(), reason });
+            }
         }
         let next_batch = match meta.get("next_batch").map_err(&failed)? {
             None => 0,
@@ -118,7 +130,13 @@ impl Fjall {
                 reason: "it has not 8 bytes".into(),
             })?,
         };
-        Ok(Open { database, rows, accounts, ids, meta, next_batch: AtomicU64::new(next_batch) })
+        let (next_batch, catalog) = (AtomicU64::new(next_batch), RwLock::default());
+        let open = Open { database, rows, accounts, ids, series, meta, catalog, next_batch };
+        if without_series {
+            self.list_series(&open)?;
+        }
+        self.read_catalog(&open)?;
+        Ok(open)
     }
 
     /// Refuse before the engine meets a full disk: it does not recover from that without being opened again.
@@ -170,6 +188,97 @@ impl Fjall {
             }
         }
         Ok(())
+    }
+
+    fn encode<T: serde::Serialize>(&self, what: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
+        postcard::to_stdvec(value).map_err(|error| {
+            let reason = error.to_string();
+            StoreError::Damaged { what, folder: self.path(), reason }
+        })
+    }
+
+    fn read_catalog(&self, open: &Open) -> Result<(), StoreError> {
+        let failed = self.failed("read");
+        let mut known = Vec::new();
+        for item in open.series.iter() {
+            let (key, value) = item.into_inner().map_err(&failed)?;
+            known.push(entry(&key, &value).map_err(|reason| StoreError::Damaged {
+                what: "the list of series",
+                folder: self.path(),
+                reason,
+            })?);
+        }
+        open.extend_catalog(known);
+        Ok(())
+    }
+
+    /// Once, for a store of format 1: list the series of the results that it holds.
+    fn list_series(&self, open: &Open) -> Result<(), StoreError> {
+        let failed = self.failed("read");
+        let none = Catalog::default();
+        let mut additions = Additions::new(&none);
+        for item in open.rows.iter() {
+            let (key, value) = item.into_inner().map_err(&failed)?;
+            let read = Row::open(&value).and_then(|row| {
+                for inside in row::results(&row.unpack()?)? {
+                    let result = protocol::decode(inside.json, limits::RESULT);
+                    additions.see(&result.map_err(|_| RowError::Part("result"))?);
+                }
+                Ok(())
+            });
+            if let Err(error) = read {
+                self.damaged_row(&key, &error);
+            }
+        }
+        let mut batch = open.database.batch().durability(Some(PersistMode::SyncAll));
+        for (name, entry) in additions.into_changed() {
+            batch.insert(&open.series, series_key(&name), self.encode("the list of series", &entry)?);
+        }
+        batch.insert(&open.meta, "format", [FORMAT]);
+        batch.commit().map_err(self.failed("write"))
+    }
+
+    fn read_samples(&self, open: &Open, id: SeriesId, span: &Span) -> Result<Vec<Sample>, StoreError> {
+        let failed = self.failed("read");
+        let mut samples = Vec::new();
+        let last = span.until_ms.saturating_sub(1);
+        let catalog = open.catalog();
+        let Some((agent, check, metric)) = catalog.metric(id) else { return Ok(samples) };
+        let metric = (id.metric > 0).then_some(metric);
+        let wanted = Wanted::new(Some(agent), Some(check));
+        if last < span.from_ms {
+            return Ok(samples);
+        }
+        for item in open.rows.range(key(span.from_ms / HOUR_MS, 0)..=key(last / HOUR_MS, u64::MAX)) {
+            let (key, value) = item.into_inner().map_err(&failed)?;
+            let read = Row::open(&value).and_then(|row| {
+                if row.header.max_at_ms < span.from_ms
+                    || row.header.min_at_ms > last
+                    || !row.may_hold(&wanted)
+                {
+                    return Ok(());
+                }
+                for inside in row::results(&row.unpack()?)? {
+                    if !(span.from_ms..=last).contains(&inside.at_ms) || !wanted.may_be(&inside) {
+                        continue;
+                    }
+                    let result: CheckResult = protocol::decode(inside.json, limits::RESULT)
+                        .map_err(|_| RowError::Part("result"))?;
+                    if result.agent == *agent && result.check == *check {
+                        push_samples(&result, metric, &mut samples);
+                    }
+                }
+                Ok(())
+            });
+            if let Err(error) = read {
+                self.damaged_row(&key, &error);
+            }
+            if samples.len() > span.limit || Instant::now() > span.deadline {
+                return Err(StoreError::TooMuch);
+            }
+        }
+        samples.sort_by_key(|sample| sample.at_ms);
+        Ok(samples)
     }
 
     /// Delete the rows of these hours that were stored before `before_ms`.
@@ -248,20 +357,25 @@ impl ResultStore for Fjall {
                 batch.insert(&open.rows, key(hour, number), row);
             }
             for (agent, account) in commit.accounts {
-                let value = postcard::to_stdvec(account).map_err(|error| StoreError::Damaged {
-                    what: "an account",
-                    folder: self.path(),
-                    reason: error.to_string(),
-                })?;
-                batch.insert(&open.accounts, agent.as_str(), value);
+                batch.insert(&open.accounts, agent.as_str(), self.encode("an account", account)?);
             }
             for id in commit.ids {
                 batch.insert(&open.ids, id_key(commit.now_ms / DAY_MS, id), []);
+            }
+            let changed = {
+                let catalog = open.catalog();
+                let mut additions = Additions::new(&catalog);
+                commit.results.iter().for_each(|new| additions.see(new.result));
+                additions.into_changed()
+            };
+            for (name, entry) in &changed {
+                batch.insert(&open.series, series_key(name), self.encode("the list of series", entry)?);
             }
             let next = number.saturating_add(1);
             batch.insert(&open.meta, "next_batch", next.to_be_bytes());
             batch.commit().map_err(&failed)?;
             open.next_batch.store(next, Ordering::Relaxed);
+            open.extend_catalog(changed);
             Ok(())
         })
     }
@@ -301,6 +415,26 @@ impl ResultStore for Fjall {
         })
     }
 
+    fn series(&self, filter: &SeriesFilter) -> Result<Vec<SeriesMeta>, StoreError> {
+        self.with_open(|open| Ok(open.catalog().find(filter)))
+    }
+
+    fn samples(&self, series: SeriesId, span: &Span) -> Result<Vec<Sample>, StoreError> {
+        self.with_open(|open| self.read_samples(open, series, span))
+    }
+
+    fn points(
+        &self,
+        series: SeriesId,
+        span: &Span,
+        resolution: Resolution,
+    ) -> Result<Vec<Point>, StoreError> {
+        // A point's samples are limited by time, not by number.
+        let whole = Span { limit: usize::MAX, ..*span };
+        let points = series::points(&self.samples(series, &whole)?, resolution);
+        if points.len() > span.limit { Err(StoreError::TooMuch) } else { Ok(points) }
+    }
+
     fn expire(&self, now_ms: u64, keep: Duration) -> Result<u64, StoreError> {
         let before_ms = now_ms.saturating_sub(millis(keep));
         self.with_open(|open| {
@@ -325,11 +459,54 @@ impl ResultStore for Fjall {
     }
 }
 
+impl Open {
+    fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn extend_catalog(&self, changed: impl IntoIterator<Item = (SeriesName, catalog::Entry)>) {
+        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        for ((agent, check), entry) in changed {
+            catalog.insert(agent, check, entry);
+        }
+    }
+}
+
+/// What the result says of one metric, or of its own value.
+fn push_samples(result: &CheckResult, metric: Option<&str>, samples: &mut Vec<Sample>) {
+    let (at_ms, status) = (result.at_ms, result.status);
+    match metric {
+        None => {
+            let value = result.value.as_ref().and_then(protocol::Scalar::as_f64).unwrap_or(f64::NAN);
+            samples.push(Sample { at_ms, value, status });
+        }
+        Some(name) => {
+            let own = result.metrics.iter().filter(|metric| metric.name == name);
+            samples.extend(own.map(|metric| Sample { at_ms, value: metric.value, status }));
+        }
+    }
+}
+
+type SeriesName = (AgentId, CheckName);
+
+fn series_key((agent, check): &SeriesName) -> Vec<u8> {
+    [agent.as_str(), check.as_str()].join("\0").into_bytes()
+}
+
+fn entry(key: &[u8], value: &[u8]) -> Result<(SeriesName, catalog::Entry), String> {
+    let text = std::str::from_utf8(key).map_err(|error| error.to_string())?;
+    let (agent, check) = text.split_once('\0').ok_or("a name has no check")?;
+    let agent = AgentId::new(agent).map_err(|error| error.to_string())?;
+    let check = CheckName::new(check).map_err(|error| error.to_string())?;
+    let entry = postcard::from_bytes(value).map_err(|error| format!("{agent}.{check}: {error}"))?;
+    Ok(((agent, check), entry))
+}
+
 /// The results by hour of measurement: nearly always one hour, two at its turn.
 fn by_hour<'a, 'b>(results: &'b [NewResult<'a>]) -> Vec<(u64, Vec<&'b NewResult<'a>>)> {
     let mut hours: std::collections::BTreeMap<u64, Vec<&NewResult<'a>>> = std::collections::BTreeMap::new();
     for result in results {
-        hours.entry(result.at_ms / HOUR_MS).or_default().push(result);
+        hours.entry(result.result.at_ms / HOUR_MS).or_default().push(result);
     }
     hours.into_iter().collect()
 }

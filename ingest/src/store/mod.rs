@@ -4,21 +4,24 @@
 //! accounts that the batch changed and the ids that it used up. So the store never holds a result whose account does
 //! not know it, nor the other way round.
 
+pub mod catalog;
 pub mod engine;
 pub mod page;
 pub mod row;
+pub mod series;
 
 use std::{collections::HashSet, path::PathBuf, time::Duration, time::Instant};
 
-use protocol::{AgentId, CheckName, query::ResultPage};
+use protocol::{AgentId, CheckName, CheckResult, query::ResultPage};
 use service_kit::files::DataFolderError;
 
 use crate::core::plan::Accounts;
 pub use engine::Fjall;
 pub use page::Position;
+pub use series::{Point, Resolution, Sample, SeriesFilter, SeriesId, SeriesMeta, Span};
 
 /// Where results are kept. One writer calls [`Self::recover`], [`Self::commit`] and [`Self::expire`]; any number of
-/// readers call [`Self::page`]. All block.
+/// readers call the rest. All block.
 pub trait ResultStore: Send + Sync + 'static {
     /// Open what is on disk (again) and read the accounts as of the last durable batch. After any error of a write
     /// nothing else may be written before this succeeds.
@@ -43,6 +46,27 @@ pub trait ResultStore: Send + Sync + 'static {
     /// [`StoreError`].
     fn page(&self, scan: &Scan) -> Result<ResultPage, StoreError>;
 
+    /// The series that ever were, by agent, check and metric in order of appearance.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn series(&self, filter: &SeriesFilter) -> Result<Vec<SeriesMeta>, StoreError>;
+
+    /// The samples of a series, oldest first; those of the same moment in the order in which they were stored. None
+    /// for a series that is not known.
+    ///
+    /// # Errors
+    /// [`StoreError::TooMuch`] when the span's limit or deadline does not do, others as the disk has it.
+    fn samples(&self, series: SeriesId, span: &Span) -> Result<Vec<Sample>, StoreError>;
+
+    /// The roll-ups of a series that begin within the span, oldest first. They reach further back than samples, and
+    /// up to the last result. The first and the last may stand for more than the span.
+    ///
+    /// # Errors
+    /// As [`Self::samples`].
+    fn points(&self, series: SeriesId, span: &Span, resolution: Resolution)
+    -> Result<Vec<Point>, StoreError>;
+
     /// Delete results that were measured and stored longer than `keep` ago, and ids of more than
     /// two days. Returns how
     /// many results went.
@@ -61,12 +85,10 @@ pub struct Commit<'a> {
     pub ids: &'a HashSet<String>,
 }
 
-/// One result, as the JSON that came.
+/// One result, and the JSON that it came as.
 #[derive(Debug, Clone, Copy)]
 pub struct NewResult<'a> {
-    pub agent: &'a AgentId,
-    pub check: &'a CheckName,
-    pub at_ms: u64,
+    pub result: &'a CheckResult,
     pub json: &'a [u8],
 }
 

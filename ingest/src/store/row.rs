@@ -70,9 +70,10 @@ pub fn encode(stored_ms: u64, results: &[&NewResult<'_>]) -> Result<Vec<u8>, Row
     let (mut min_at_ms, mut max_at_ms) = (u64::MAX, 0);
     for result in results {
         let len = u32::try_from(result.json.len()).map_err(|_| RowError::Part("length"))?;
-        let hash = series_hash(result.agent, result.check);
+        let NewResult { result, .. } = result;
+        let hash = series_hash(&result.agent, &result.check);
         entries.push(Entry { at_ms: result.at_ms, series: hash, len });
-        agents.push(agent_hash(result.agent));
+        agents.push(agent_hash(&result.agent));
         series.push(hash);
         min_at_ms = min_at_ms.min(result.at_ms);
         max_at_ms = max_at_ms.max(result.at_ms);
@@ -197,12 +198,12 @@ mod tests {
     use super::*;
 
     fn sample() -> Vec<u8> {
-        let (a, b) = (AgentId::new("a").unwrap(), AgentId::new("b").unwrap());
-        let check = CheckName::new("c").unwrap();
-        let all = [
-            &NewResult { agent: &b, check: &check, at_ms: 9, json: b"{\"b\":1}" },
-            &NewResult { agent: &a, check: &check, at_ms: 7, json: b"{}" },
-        ];
+        let result = |agent, at_ms| {
+            let json = format!(r#"{{"v":1,"agent":"{agent}","check":"c","at_ms":{at_ms},"status":"ok"}}"#);
+            protocol::decode::<protocol::CheckResult>(json.as_bytes(), 1000).unwrap()
+        };
+        let (b, a) = (result("b", 9), result("a", 7));
+        let all = [&NewResult { result: &b, json: b"{\"b\":1}" }, &NewResult { result: &a, json: b"{}" }];
         encode(5, &all).unwrap()
     }
 

@@ -10,7 +10,10 @@ use std::{
 
 use ingest::{
     core::plan::Accounts,
-    store::{Commit, Fjall, ResultStore, Scan, StoreError},
+    store::{
+        Commit, Fjall, Point, Resolution, ResultStore, Sample, Scan, SeriesFilter, SeriesId, SeriesMeta,
+        Span, StoreError,
+    },
 };
 use protocol::query::ResultPage;
 use testkit::{NatsServer, eventually};
@@ -55,6 +58,20 @@ impl ResultStore for Faulty {
     }
     fn page(&self, scan: &Scan) -> Result<ResultPage, StoreError> {
         self.inner.page(scan)
+    }
+    fn series(&self, filter: &SeriesFilter) -> Result<Vec<SeriesMeta>, StoreError> {
+        self.inner.series(filter)
+    }
+    fn samples(&self, series: SeriesId, span: &Span) -> Result<Vec<Sample>, StoreError> {
+        self.inner.samples(series, span)
+    }
+    fn points(
+        &self,
+        series: SeriesId,
+        span: &Span,
+        resolution: Resolution,
+    ) -> Result<Vec<Point>, StoreError> {
+        self.inner.points(series, span, resolution)
     }
     fn expire(&self, now_ms: u64, keep: Duration) -> Result<u64, StoreError> {
         self.inner.expire(now_ms, keep)
