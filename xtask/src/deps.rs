@@ -64,6 +64,7 @@ const RULES: &[Rule] = &[
         name: "bench",
         may_use: &[
             "protocol",
+            "documents",
             "service-kit",
             "agent",
             "config-service",

@@ -174,7 +174,11 @@ fn changed(before: (&Documents, &Resolver), after: (&Documents, &Resolver)) -> B
         }
         match key.0 {
             Kind::Check => names.extend(CheckName::new(&key.1)),
-            Kind::Receiver | Kind::Rule => {}
+            // They may reach into any check.
+            Kind::Group | Kind::Variables => {
+                names.extend(before.1.checks().chain(after.1.checks()).cloned());
+            }
+            Kind::Receiver | Kind::Rule | Kind::Silence | Kind::Action => {}
         }
     }
     names
