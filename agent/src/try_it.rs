@@ -96,6 +96,8 @@ async fn ask(settings: &Settings, local: &Local) -> anyhow::Result<Plan> {
         etag: None,
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         origin: protocol::Origin::Agent,
+        poll_ms: None,
+        instance: None,
     };
     let subject = subject::config_get(&agent);
     let reply = request::<_, WireReply>(&client, &subject, &question, TIMEOUT).await?;

@@ -341,11 +341,40 @@ pub struct Host {
     /// Why it does not run the one that is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Absent where nothing says how often the host should ask, as for a script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<Liveness>,
+    /// Since when it is late, or gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_since_ms: Option<u64>,
+    /// When two agents with this id were last seen at the same time, within the last hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloned_ms: Option<u64>,
     /// Checks that it runs.
     pub checks: Vec<CheckName>,
     /// Checks that select it and have no variant that fits, or an expression that fails on it: never skipped in silence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfit: Vec<UnfitCheck>,
+}
+
+/// Whether a host asks as often as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Liveness {
+    Live,
+    Late,
+    Gone,
+}
+
+impl Liveness {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Late => "late",
+            Self::Gone => "gone",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,6 +57,8 @@ struct State {
     status_due: bool,
     backoff: Backoff,
     last_failure: String,
+    /// Tells this process from another one with the same id.
+    instance: String,
 }
 
 impl Follower {
@@ -77,6 +79,7 @@ impl Follower {
             facts_sent: None,
             status_due: true,
             last_failure: String::new(),
+            instance: format!("{:016x}", rand::random::<u64>()),
         };
         state.load();
         tasks.clone().spawn("configuration", async move {
@@ -203,6 +206,8 @@ impl State {
             etag: self.wire.as_ref().map(|_| known.etag.clone()),
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             origin: Origin::Agent,
+            poll_ms: Some(protocol::duration::millis(self.follower.poll)),
+            instance: Some(self.instance.clone()),
         };
         let subject = subject::config_get(&self.follower.agent);
         let reply = match request::<_, WireReply>(&self.follower.ctx.nats, &subject, &question, TIMEOUT).await

@@ -5,5 +5,6 @@ pub(crate) mod effects;
 pub(crate) mod keys;
 pub(crate) mod model;
 pub(crate) mod plan;
+mod presence;
 pub(crate) mod rollout;
 pub(crate) mod rollouts;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     plan::Documents,
+    presence,
     rollouts::{KeptRollouts, Rollouts},
 };
 
@@ -49,6 +50,15 @@ pub(crate) struct HostRecord {
     /// Revision with which `error` came.
     #[serde(default)]
     pub(crate) failing_since: Option<u64>,
+    #[serde(default)]
+    pub(crate) poll_ms: Option<u64>,
+    /// The agent that asked last, and the one before it.
+    #[serde(default)]
+    pub(crate) instance: Option<String>,
+    #[serde(default)]
+    pub(crate) instance_before: Option<String>,
+    #[serde(default)]
+    pub(crate) cloned_ms: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -277,6 +287,7 @@ impl Model {
             record.agent_version = Some(short(version));
         }
         record.last_seen_ms = now;
+        presence::asked(record, request.poll_ms, request.instance.as_deref(), now);
         entry.unsaved |= differs;
         if differs {
             self.resolve(agent, None);
@@ -357,17 +368,17 @@ impl Model {
     }
 
     /// One host, or a page of all that fits into one message, as operators see them.
-    pub(crate) fn hosts(&self, query: &HostQuery) -> HostList {
+    pub(crate) fn hosts(&self, query: &HostQuery, now: u64) -> HostList {
         let mut list = HostList::default();
         if let Some(agent) = &query.agent {
-            list.hosts.extend(self.hosts.get(agent).map(|entry| host(agent, entry).0));
+            list.hosts.extend(self.hosts.get(agent).map(|entry| host(agent, entry, now).0));
             return list;
         }
         let limit = if query.limit == 0 { usize::MAX } else { query.limit };
         let after = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut size = 0_usize;
         for (agent, entry) in self.hosts.range::<AgentId, _>((after, Bound::Unbounded)) {
-            let (host, bytes) = host(agent, entry);
+            let (host, bytes) = host(agent, entry, now);
             size += bytes + 1;
             if list.hosts.len() == limit || size > PAGE_BYTES {
                 list.next = list.hosts.last().map(|host| host.agent.clone());
@@ -380,7 +391,7 @@ impl Model {
 }
 
 /// A host as operators see it, and its size as JSON, which a page always has room for.
-fn host(agent: &AgentId, entry: &Entry) -> (Host, usize) {
+fn host(agent: &AgentId, entry: &Entry, now: u64) -> (Host, usize) {
     let record = entry.record.clone();
     let (facts, labels) = entry.known();
     let mut checks = Vec::new();
@@ -396,15 +407,19 @@ fn host(agent: &AgentId, entry: &Entry) -> (Host, usize) {
         facts,
         labels,
         origin: record.origin,
-        agent_version: record.agent_version,
+        agent_version: record.agent_version.clone(),
         first_seen_ms: record.first_seen_ms,
         last_seen_ms: record.last_seen_ms,
         revision_wanted: record.revision_wanted,
         revision_applied: record.revision_applied,
-        error: record.error,
+        error: record.error.clone(),
+        liveness: None,
+        liveness_since_ms: None,
+        cloned_ms: None,
         checks,
         unfit,
     };
+    presence::judge(&mut host, &record, now);
     let size = |host: &Host| protocol::encode(host).map_or(usize::MAX, |json| json.len());
     let mut bytes = size(&host);
     if bytes > limits::MESSAGE / 2 {
@@ -454,6 +469,8 @@ mod tests {
             etag: None,
             agent_version: None,
             origin: Origin::Agent,
+            poll_ms: None,
+            instance: None,
         }
     }
 
@@ -501,19 +518,19 @@ mod tests {
         assert_eq!(put(&mut model, linux), [agent("a")]);
         assert_eq!(put(&mut model, "kind: Receiver\nname: r\nwebhook: {url: \"http://x\"}\n"), []);
         let wanted: Vec<u64> =
-            model.hosts(&HostQuery::default()).hosts.iter().map(|host| host.revision_wanted).collect();
+            model.hosts(&HostQuery::default(), 1).hosts.iter().map(|host| host.revision_wanted).collect();
         assert_eq!((wanted, model.revision), (vec![2, 1], 3));
         let deleted = LogChange::DocumentDeleted { kind: Kind::Check, name: "l".to_owned() };
         assert_eq!(fold(&mut model, vec![deleted]), [agent("a")]);
         let query = HostQuery { agent: Some(agent("a")), ..HostQuery::default() };
-        assert_eq!(model.hosts(&query).hosts[0].checks.len(), 1);
+        assert_eq!(model.hosts(&query, 1).hosts[0].checks.len(), 1);
     }
 
     /// All pages, each of which goes into one message.
     fn pages(model: &Model, limit: usize) -> Vec<HostList> {
         let (mut pages, mut after) = (Vec::new(), None);
         loop {
-            let page = model.hosts(&HostQuery { limit, after, agent: None });
+            let page = model.hosts(&HostQuery { limit, after, agent: None }, 1);
             let reply = protocol::encode(&protocol::Reply::Ok(&page)).unwrap();
             assert!(reply.len() <= limits::MESSAGE, "{}", reply.len());
             after = page.next.clone();
@@ -586,7 +603,7 @@ mod tests {
             let (again, changed) =
                 Model::load(model.revision, documents, Keys::new(), model.records(), KeptRollouts::default(), 10);
             prop_assert_eq!(changed, Vec::<AgentId>::new());
-            prop_assert_eq!(again.hosts(&HostQuery::default()), model.hosts(&HostQuery::default()));
+            prop_assert_eq!(again.hosts(&HostQuery::default(), 1), model.hosts(&HostQuery::default(), 1));
         }
     }
 }

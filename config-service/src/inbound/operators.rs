@@ -216,7 +216,7 @@ impl Operators {
     }
 
     fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {
-        let list = self.known()?.hosts(query);
+        let list = self.known()?.hosts(query, now_ms());
         match &query.agent {
             Some(agent) if list.hosts.is_empty() => {
                 let message = format!("there is no host {agent}: `dogwatch hosts` shows all");
