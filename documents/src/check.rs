@@ -15,14 +15,17 @@ use protocol::{
 
 use crate::{
     HostExpression,
-    fields::{self, Fields, Problems, expression},
-    kinds::Read,
+    fields::{self, Fields, Problems},
+    kinds::{Read, Texts},
+    template, tuning,
     yaml::{Node, Value},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Timeout of a check that gives none, unless its `every` is too short for it.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// `every` of a check whose schedule holds variables.
+const STAND_IN: Duration = Duration::from_secs(60);
 /// Most words of an `exec`, options of a built-in, and variables of an environment.
 const ITEMS: usize = 256;
 /// Longest `stdin`, in bytes.
@@ -34,18 +37,23 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
     let name: Option<CheckName> = fields.required_parsed("name", problems);
     read.identity = name.as_ref().map(|name| (Kind::Check, name.to_string()));
     let description = fields.text("description", problems).map(|(_, text)| text).unwrap_or_default();
-    let hosts = expression(&mut fields, "hosts", HostExpression::compile, problems);
-    let schedule = schedule(&mut fields, problems);
+    let hosts = read.expression(&mut fields, "hosts", HostExpression::compile, problems);
+    let mut texts = Texts::default();
+    let templates = tuning::templates(&mut fields, &mut texts);
+    let schedule = schedule(&mut fields, &templates, problems);
     let timeout = fields.duration("timeout", problems);
-    let work = work(&mut fields, problems);
+    let work = work(&mut fields, &mut texts, problems);
     let given = fields.take("variants");
     let has_variants = given.is_some();
-    let variants = given.map(|node| variants(node, problems)).unwrap_or_default();
+    let variants = given.map(|node| variants(node, read, &mut texts, problems)).unwrap_or_default();
     if work.ways() + usize::from(has_variants) != 1 {
         problems.add(place, "a Check has exactly one of \"command\", \"exec\", \"builtin\" and \"variants\"");
     }
-    let run = fields.map("run", "run", problems).map(|fields| run(fields, problems)).unwrap_or_default();
-    let output = output(&mut fields, problems);
+    let run = fields
+        .map("run", "run", problems)
+        .map(|fields| run(fields, &mut texts, problems))
+        .unwrap_or_default();
+    let output = output(&mut fields, &mut texts, problems);
     let has_number = work.builtin.is_some()
         || variants.iter().any(|variant| variant.work.builtin.is_some())
         || output.format != OutputFormat::Text
@@ -62,9 +70,23 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
         text.parse().map_err(|error| problems.add(place, format!("{key}: {error}"))).ok()
     };
     let (warning, critical) = (threshold("warning"), threshold("critical"));
+    if !has_number && (templates.warning.is_some() || templates.critical.is_some()) {
+        problems.add(
+            place,
+            "warning, critical: output: text has no number to judge; a \"pattern\" can find one in it",
+        );
+    }
+    let overrides = fields.take("overrides");
+    let overrides = overrides
+        .map(|node| tuning::overrides(node, has_number, read, &mut texts, problems))
+        .unwrap_or_default();
+    read.texts(texts, problems);
     fields.finish(problems);
     let (name, Schedule { every, cron, timezone }) = (name?, schedule?);
+    let varies = templates.every.is_some() || templates.cron.is_some();
     let timeout = match timeout {
+        // How long the time between two runs is, each host knows.
+        Some((_, timeout)) if varies && !timeout.is_zero() => timeout,
         Some((place, timeout)) if timeout.is_zero() || timeout >= every => {
             let least = protocol::duration::format(every);
             let what = if cron.is_some() { "the time between two runs" } else { "\"every\"" };
@@ -89,8 +111,8 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
         unit,
         warning,
         critical,
-        templates: Tuning::default(),
-        overrides: Vec::new(),
+        templates,
+        overrides,
     })
 }
 
@@ -103,13 +125,15 @@ struct Schedule {
 }
 
 /// `every`, or `cron` with or without `timezone`.
-fn schedule(fields: &mut Fields, problems: &mut Problems<'_>) -> Option<Schedule> {
+fn schedule(fields: &mut Fields, templates: &Tuning, problems: &mut Problems<'_>) -> Option<Schedule> {
     let place = fields.place();
     let (every, cron, timezone) = (fields.take("every"), fields.take("cron"), fields.take("timezone"));
-    if every.is_some() == cron.is_some() {
+    let (has_every, has_cron) =
+        (every.is_some() || templates.every.is_some(), cron.is_some() || templates.cron.is_some());
+    if has_every == has_cron {
         problems.add(place, "a Check has exactly one of \"every\" and \"cron\": say how often, or when");
     }
-    if let (Some(node), None) = (&timezone, &cron) {
+    if let (Some(node), false) = (&timezone, has_cron) {
         problems.add(node.place, "timezone: it goes with \"cron\"");
     }
     let timezone = timezone.and_then(|node| {
@@ -127,6 +151,9 @@ fn schedule(fields: &mut Fields, problems: &mut Problems<'_>) -> Option<Schedule
     {
         problems.add(place, "every: a check runs at most once a second, so this is 1s or more");
     }
+    if templates.every.is_some() || templates.cron.is_some() {
+        return Some(Schedule { every: STAND_IN, cron: None, timezone });
+    }
     match cron {
         Some(cron) => {
             let cron = cron?;
@@ -142,7 +169,7 @@ fn default_timeout(every: Duration) -> Duration {
     TIMEOUT.min(Duration::from_millis(fits))
 }
 
-fn variants(node: Node, problems: &mut Problems<'_>) -> Vec<Variant> {
+fn variants(node: Node, read: &mut Read, texts: &mut Texts, problems: &mut Problems<'_>) -> Vec<Variant> {
     let place = node.place;
     let Value::List(items) = node.value else {
         problems.add(place, format!("\"variants\" is a list, not {}", node.value.describe()));
@@ -159,8 +186,8 @@ fn variants(node: Node, problems: &mut Problems<'_>) -> Vec<Variant> {
     for (index, item) in items.into_iter().enumerate() {
         let Some(mut fields) = Fields::of(item, "a variant", problems) else { continue };
         let place = fields.place();
-        let when = expression(&mut fields, "when", HostExpression::compile, problems);
-        let work = work(&mut fields, problems);
+        let when = read.expression(&mut fields, "when", HostExpression::compile, problems);
+        let work = work(&mut fields, texts, problems);
         if work.ways() != 1 {
             problems.add(place, "a variant has exactly one of \"command\", \"exec\" and \"builtin\"");
         }
@@ -176,21 +203,28 @@ fn variants(node: Node, problems: &mut Problems<'_>) -> Vec<Variant> {
     variants
 }
 
-fn work(fields: &mut Fields, problems: &mut Problems<'_>) -> Work {
-    let (command, exec) = (command(fields, problems), exec(fields, problems));
-    let (builtin, with) = (builtin(fields, problems), with(fields, problems));
+pub(crate) fn work(fields: &mut Fields, texts: &mut Texts, problems: &mut Problems<'_>) -> Work {
+    let (command, exec) = (command(fields, texts, problems), exec(fields, texts, problems));
+    let (builtin, with) = (builtin(fields, problems), with(fields, texts, problems));
     Work { command, exec, builtin, with }
 }
 
-fn command(fields: &mut Fields, problems: &mut Problems<'_>) -> Option<String> {
+fn command(fields: &mut Fields, texts: &mut Texts, problems: &mut Problems<'_>) -> Option<String> {
     let (place, command) = fields.text("command", problems)?;
     if command.trim().is_empty() || command.contains('\0') {
         problems.add(place, "command: it is empty or holds a NUL character; give what the shell is to run");
     }
+    if template::is_quoted(&command) {
+        problems.add(
+            place,
+            "command: a ${vars…} stands in single quotes, where the shell fills nothing in: end them around it, as in '…'\"${vars.name}\"'…'",
+        );
+    }
+    texts.add(place, &command);
     Some(command)
 }
 
-fn exec(fields: &mut Fields, problems: &mut Problems<'_>) -> Option<Vec<String>> {
+fn exec(fields: &mut Fields, texts: &mut Texts, problems: &mut Problems<'_>) -> Option<Vec<String>> {
     let (place, words) = fields.texts("exec", problems)?;
     if words.first().is_none_or(String::is_empty) {
         problems
@@ -200,6 +234,7 @@ fn exec(fields: &mut Fields, problems: &mut Problems<'_>) -> Option<Vec<String>>
         problems
             .add(place, format!("exec: it has more than {ITEMS} words, or one that holds a NUL character"));
     }
+    words.iter().for_each(|word| texts.add(place, word));
     Some(words)
 }
 
@@ -216,7 +251,11 @@ fn builtin(fields: &mut Fields, problems: &mut Problems<'_>) -> Option<String> {
 }
 
 /// Options of a built-in. Which there are is the agent's to know as well.
-fn with(fields: &mut Fields, problems: &mut Problems<'_>) -> BTreeMap<String, serde_json::Value> {
+fn with(
+    fields: &mut Fields,
+    texts: &mut Texts,
+    problems: &mut Problems<'_>,
+) -> BTreeMap<String, serde_json::Value> {
     let Some(mut options) = fields.map("with", "with", problems) else { return BTreeMap::new() };
     let place = options.place();
     let entries = options.rest();
@@ -228,6 +267,8 @@ fn with(fields: &mut Fields, problems: &mut Problems<'_>) -> BTreeMap<String, se
         let place = entry.value.place;
         match option(entry.value.value) {
             Some(value) => {
+                let items = value.as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
+                items.iter().filter_map(|item| item.as_str()).for_each(|text| texts.add(place, text));
                 with.insert(entry.key, value);
             }
             None => {
@@ -258,7 +299,7 @@ fn option(value: Value) -> Option<serde_json::Value> {
     }
 }
 
-fn run(mut fields: Fields, problems: &mut Problems<'_>) -> RunSettings {
+pub(crate) fn run(mut fields: Fields, texts: &mut Texts, problems: &mut Problems<'_>) -> RunSettings {
     let user = fields.text("user", problems).map(|(place, user)| {
         let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
         if user.is_empty() || user.len() > 64 || !user.chars().all(right) || user.starts_with('-') {
@@ -274,9 +315,11 @@ fn run(mut fields: Fields, problems: &mut Problems<'_>) -> RunSettings {
         nice
     });
     let directory = fields.text("directory", problems).map(|(place, directory)| {
-        if !directory.starts_with('/') || directory.contains('\0') {
+        let whole = directory.starts_with('/') || template::is_template(&directory);
+        if !whole || directory.contains('\0') {
             problems.add(place, "directory: give a whole path, such as /var/lib/app");
         }
+        texts.add(place, &directory);
         directory
     });
     let mut environment = BTreeMap::new();
@@ -293,6 +336,7 @@ fn run(mut fields: Fields, problems: &mut Problems<'_>) -> RunSettings {
                     format!("environment: a value holds a NUL character, or there are more than {ITEMS}"),
                 );
             }
+            texts.add(place, &value);
             environment.insert(entry.key, value);
         }
     }
@@ -310,6 +354,7 @@ fn run(mut fields: Fields, problems: &mut Problems<'_>) -> RunSettings {
         if text.len() > STDIN {
             problems.add(place, format!("stdin: it is longer than {STDIN} bytes"));
         }
+        texts.add(place, &text);
         text
     });
     let limits = fields
@@ -380,7 +425,7 @@ fn count(fields: &mut Fields, key: &'static str, problems: &mut Problems<'_>) ->
     count
 }
 
-fn output(fields: &mut Fields, problems: &mut Problems<'_>) -> Output {
+fn output(fields: &mut Fields, texts: &mut Texts, problems: &mut Problems<'_>) -> Output {
     const ALL: [(&str, OutputFormat); 5] = [
         ("number", OutputFormat::Number),
         ("nagios", OutputFormat::Nagios),
@@ -406,7 +451,10 @@ fn output(fields: &mut Fields, problems: &mut Problems<'_>) -> Output {
     let with_metrics = [OutputFormat::Nagios, OutputFormat::Json, OutputFormat::Prometheus];
     let pointer = only("pointer", &[OutputFormat::Json], "json");
     let pattern = only("pattern", &[OutputFormat::Text], "text");
-    let metric = only("metric", &with_metrics, "nagios, json and prometheus").map(|(_, metric)| metric);
+    let metric = only("metric", &with_metrics, "nagios, json and prometheus").map(|(place, metric)| {
+        texts.add(place, &metric);
+        metric
+    });
     if let Some((place, pointer)) = &pointer
         && let Err(error) = pointer::check(pointer)
     {

@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use protocol::admin::Problem;
 
 use crate::{
-    ExpressionError, nearest,
+    ExpressionError, nearest, template,
     yaml::{Entry, Node, Place, Value},
 };
 
@@ -39,6 +39,14 @@ impl Problems<'_> {
 
     /// A problem inside a text that begins at `place`. A text that stands in the file as it is gets the exact place.
     pub(crate) fn add_inside(&mut self, place: Place, text: &str, (line, column): (u64, u64), message: &str) {
+        match self.inside(place, text, (line, column)) {
+            Some(place) => self.add(place, message),
+            None => self.add(place, format!("{message} (line {line}, column {column} of the expression)")),
+        }
+    }
+
+    /// Where a place inside a text is in the file. `None` for a text that does not stand there as it is.
+    pub(crate) fn inside(&self, place: Place, text: &str, (line, column): (u64, u64)) -> Option<Place> {
         let exact = (line == 1).then(|| {
             let index = |n: u64| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
             let source = self.text.lines().nth(index(place.line))?;
@@ -50,10 +58,7 @@ impl Problems<'_> {
                 .starts_with(text)
                 .then_some(Place { line: place.line, column: place.column + quote + column - 1 })
         });
-        match exact.flatten() {
-            Some(place) => self.add(place, message),
-            None => self.add(place, format!("{message} (line {line}, column {column} of the expression)")),
-        }
+        exact.flatten()
     }
 }
 
@@ -97,6 +102,19 @@ impl Fields {
         let index = self.entries.iter().position(|entry| entry.key == key)?;
         let node = self.entries.swap_remove(index).value;
         (!matches!(node.value, Value::Null)).then_some(node)
+    }
+
+    /// The value of a key, if it is a text in which variables stand.
+    pub(crate) fn take_template(&mut self, key: &'static str) -> Option<(Place, String)> {
+        let is_template =
+            |node: &Node| matches!(&node.value, Value::Text(text) if template::is_template(text));
+        if !self.entries.iter().any(|entry| entry.key == key && is_template(&entry.value)) {
+            return None;
+        }
+        match self.take(key)? {
+            Node { place, value: Value::Text(text) } => Some((place, text)),
+            _ => None,
+        }
     }
 
     /// Keys that the design has and this version does not. They are not among the keys that an unknown one is held
@@ -225,21 +243,11 @@ pub(crate) fn duration(key: &str, node: Node, problems: &mut Problems<'_>) -> Op
     }
 }
 
-/// The text of an expression that compiles, if the key is there.
-pub(crate) fn expression<T>(
-    fields: &mut Fields,
-    key: &'static str,
-    compile: impl Fn(&str) -> Result<T, ExpressionError>,
-    problems: &mut Problems<'_>,
-) -> Option<String> {
-    compiled(key, fields.take(key)?, compile, problems)
-}
-
 /// The text of an expression that compiles.
 pub(crate) fn compiled<T>(
     key: &'static str,
     node: Node,
-    compile: impl Fn(&str) -> Result<T, ExpressionError>,
+    compile: impl FnOnce(&str) -> Result<T, ExpressionError>,
     problems: &mut Problems<'_>,
 ) -> Option<String> {
     let (place, source) = text(key, node, problems)?;

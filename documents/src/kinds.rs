@@ -9,13 +9,14 @@ use protocol::{
 };
 
 use crate::{
-    HostExpression, RuleExpression,
-    fields::{self, Fields, Problems, compiled, expression},
+    ExpressionError, HostExpression, RuleExpression,
+    expression::{Position, Uses},
+    fields::{self, Fields, Problems, compiled},
+    operate, targeting, template,
     yaml::{Node, Place},
 };
 
-const KINDS: [&str; 3] = ["Check", "Rule", "Receiver"];
-const LATER_KINDS: [&str; 4] = ["Action", "Group", "Silence", "Variables"];
+const KINDS: [&str; 7] = ["Check", "Rule", "Receiver", "Group", "Variables", "Silence", "Action"];
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What could be read of a document.
@@ -26,6 +27,108 @@ pub(crate) struct Read {
     /// Whole only if nothing is wrong with it.
     pub(crate) document: Option<Document>,
     pub(crate) references: Vec<Reference>,
+    /// Variables that it asks for, each somewhere in the file.
+    pub(crate) asked: Vec<(String, Place)>,
+    /// Variables that it gives.
+    pub(crate) defined: Vec<(String, Place)>,
+    /// Schedules and thresholds in which variables stand.
+    pub(crate) tuned: Vec<(&'static str, Place, String)>,
+}
+
+impl Read {
+    /// The text of an expression that compiles, if the key is there; what it asks for is noted.
+    pub(crate) fn expression<T: Asks>(
+        &mut self,
+        fields: &mut Fields,
+        key: &'static str,
+        compile: impl Fn(&str) -> Result<T, ExpressionError>,
+        problems: &mut Problems<'_>,
+    ) -> Option<String> {
+        let node = fields.take(key)?;
+        self.compiled(key, node, compile, problems)
+    }
+
+    pub(crate) fn required_expression<T: Asks>(
+        &mut self,
+        fields: &mut Fields,
+        key: &'static str,
+        compile: impl Fn(&str) -> Result<T, ExpressionError>,
+        problems: &mut Problems<'_>,
+    ) -> Option<String> {
+        let node = fields.required(key, problems)?;
+        self.compiled(key, node, compile, problems)
+    }
+
+    fn compiled<T: Asks>(
+        &mut self,
+        key: &'static str,
+        node: Node,
+        compile: impl Fn(&str) -> Result<T, ExpressionError>,
+        problems: &mut Problems<'_>,
+    ) -> Option<String> {
+        let place = node.place;
+        let mut found = None;
+        let compile = |text: &str| compile(text).map(|expression| found = Some(expression));
+        let source = compiled(key, node, compile, problems)?;
+        if let Some(expression) = found {
+            let uses = expression.asks();
+            let at = |position: Position| problems.inside(place, &source, position).unwrap_or(place);
+            for (name, position) in &uses.groups {
+                let (place, kind, name) = (at(*position), Kind::Group, name.clone());
+                self.references.push(Reference { place, kind, name });
+            }
+            self.asked.extend(uses.vars.iter().map(|(name, position)| (name.clone(), at(*position))));
+        }
+        Some(source)
+    }
+
+    /// Take in the texts in which variables may stand.
+    pub(crate) fn texts(&mut self, texts: Texts, problems: &mut Problems<'_>) {
+        for (place, text) in &texts.found {
+            match template::names(text) {
+                Ok(names) => self.asked.extend(names.into_iter().map(|name| (name.to_owned(), *place))),
+                Err(error) => problems.add(*place, error),
+            }
+        }
+        self.tuned.extend(texts.tuned);
+    }
+}
+
+/// An expression that tells which groups and variables it asks for.
+pub(crate) trait Asks {
+    fn asks(&self) -> &Uses;
+}
+
+impl Asks for HostExpression {
+    fn asks(&self) -> &Uses {
+        self.uses()
+    }
+}
+
+impl Asks for RuleExpression {
+    fn asks(&self) -> &Uses {
+        self.uses()
+    }
+}
+
+/// Texts of a document in which variables stand.
+#[derive(Default)]
+pub(crate) struct Texts {
+    pub(crate) found: Vec<(Place, String)>,
+    tuned: Vec<(&'static str, Place, String)>,
+}
+
+impl Texts {
+    pub(crate) fn add(&mut self, place: Place, text: &str) {
+        if template::is_template(text) {
+            self.found.push((place, text.to_owned()));
+        }
+    }
+
+    pub(crate) fn tuned(&mut self, key: &'static str, place: Place, text: &str) {
+        self.add(place, text);
+        self.tuned.push((key, place, text.to_owned()));
+    }
 }
 
 /// A name that another document must have.
@@ -39,16 +142,26 @@ pub(crate) fn read(node: Node, problems: &mut Problems<'_>) -> Option<Read> {
     let before = problems.found.len();
     let mut fields = Fields::of(node, "a document", problems)?;
     let (place, kind) = fields::text("kind", fields.required("kind", problems)?, problems)?;
-    let mut read = Read { place: fields.place(), identity: None, document: None, references: Vec::new() };
+    let mut read = Read {
+        place: fields.place(),
+        identity: None,
+        document: None,
+        references: Vec::new(),
+        asked: Vec::new(),
+        defined: Vec::new(),
+        tuned: Vec::new(),
+    };
     let document = match kind.as_str() {
         "Check" => {
             crate::check::read(fields, &mut read, problems).map(|check| Document::Check(Box::new(check)))
         }
         "Rule" => rule(fields, &mut read, problems).map(Document::Rule),
         "Receiver" => receiver(fields, &mut read, problems).map(Document::Receiver),
-        later if LATER_KINDS.contains(&later) => {
-            problems.add(place, format!("kind {later} comes with a later version"));
-            None
+        "Group" => targeting::group(fields, &mut read, problems).map(Document::Group),
+        "Variables" => targeting::variables(fields, &mut read, problems).map(Document::Variables),
+        "Silence" => operate::silence(fields, &mut read, problems).map(Document::Silence),
+        "Action" => {
+            operate::action(fields, &mut read, problems).map(|action| Document::Action(Box::new(action)))
         }
         other => {
             let hint = crate::nearest::hint(other, &KINDS);
@@ -73,10 +186,8 @@ fn rule(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) -> Opt
         read.references.push(Reference { place, kind: Kind::Check, name: name.to_string() });
         Some(name)
     });
-    let hosts = expression(&mut fields, "hosts", HostExpression::compile, problems);
-    let when = fields
-        .required("when", problems)
-        .and_then(|node| compiled("when", node, RuleExpression::compile, problems));
+    let hosts = read.expression(&mut fields, "hosts", HostExpression::compile, problems);
+    let when = read.required_expression(&mut fields, "when", RuleExpression::compile, problems);
     let hold = fields.duration("for", problems).map(|(_, duration)| duration).unwrap_or_default();
     let keep_firing_for =
         fields.duration("keep_firing_for", problems).map(|(_, duration)| duration).unwrap_or_default();
@@ -125,7 +236,7 @@ fn receiver(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) ->
     Some(Receiver { name: name?, description, webhook: webhook? })
 }
 
-fn webhook(node: Node, problems: &mut Problems<'_>) -> Option<Webhook> {
+pub(crate) fn webhook(node: Node, problems: &mut Problems<'_>) -> Option<Webhook> {
     const LONGEST: Duration = Duration::from_secs(60);
     let mut fields = Fields::of(node, "a webhook", problems)?;
     let url = fields.required("url", problems).and_then(|node| fields::text("url", node, problems));

@@ -9,8 +9,13 @@ mod expression;
 mod fields;
 mod kinds;
 mod nearest;
+mod operate;
 mod resolve;
 mod set;
+mod targeting;
+mod targets;
+mod template;
+mod tuning;
 mod write;
 mod yaml;
 
@@ -19,6 +24,6 @@ pub use expression::{EvalError, ExpressionError, HostExpression, HostView, RuleE
 /// expressions that do not compile.
 pub const SCHEMA: &str = include_str!("schema.json");
 
-pub use resolve::{Outcome, Outcomes, Resolver, Way, etag};
-pub use set::{DOCUMENTS, read};
+pub use resolve::{Outcome, Outcomes, Resolver, Scope, Way, etag};
+pub use set::{DOCUMENTS, read, read_beside};
 pub use write::write;

@@ -11,6 +11,7 @@ use protocol::{
 use crate::{
     fields::Problems,
     kinds::{self, Read},
+    targets::{self, Beside},
     yaml,
 };
 
@@ -21,14 +22,35 @@ const PATH: usize = 1_024;
 /// Most problems that are reported at once.
 const PROBLEMS: usize = 1_000;
 
-/// The documents of a set of files, in the order in which they stand there. `exists` says which documents the server
-/// has besides: a rule may refer to those.
+/// The documents of a set of files, in the order in which they stand there. `exists` says which documents there are
+/// besides: a rule may refer to those. Their variables are not known, so any variable may be used.
 ///
 /// # Errors
 /// All problems of all files, in order of files and lines (the first thousand).
 pub fn read(
     files: &[SourceFile],
     exists: impl Fn(Kind, &str) -> bool,
+) -> Result<Vec<Document>, Vec<Problem>> {
+    read_all(files, &exists, None)
+}
+
+/// As [`read`], beside documents that are known.
+///
+/// # Errors
+/// As [`read`]; besides, variables that no document gives.
+pub fn read_beside<'a>(
+    files: &[SourceFile],
+    beside: impl IntoIterator<Item = &'a Document>,
+) -> Result<Vec<Document>, Vec<Problem>> {
+    let beside: Beside<'_> =
+        beside.into_iter().map(|document| ((document.kind(), document.name()), document)).collect();
+    read_all(files, &|kind, name| beside.contains_key(&(kind, name)), Some(&beside))
+}
+
+fn read_all(
+    files: &[SourceFile],
+    exists: &dyn Fn(Kind, &str) -> bool,
+    beside: Option<&Beside<'_>>,
 ) -> Result<Vec<Document>, Vec<Problem>> {
     let size: usize = files.iter().map(|file| file.path.len() + file.text.len()).sum();
     if size > limits::MESSAGE {
@@ -58,7 +80,8 @@ pub fn read(
             Err((place, message)) => problems.add(place, message),
         }
     }
-    across(files, &read, &exists, &mut found);
+    across(files, &read, exists, &mut found);
+    targets::check(files, &read, beside, &mut found);
     if found.is_empty() {
         return Ok(read.into_iter().filter_map(|(_, read)| read.document).collect());
     }
@@ -73,7 +96,7 @@ pub fn read(
 fn across(
     files: &[SourceFile],
     read: &[(usize, Read)],
-    exists: &impl Fn(Kind, &str) -> bool,
+    exists: &dyn Fn(Kind, &str) -> bool,
     found: &mut Vec<Problem>,
 ) {
     let path = |index: usize| files.get(index).map_or("", |file| &file.path);

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
     Threshold,
-    document::{Check, Document, Variant},
+    document::{Check, Document, Variant, Webhook},
+    operate::{Action, Guard},
+    targeting::Override,
     work::{Limits, Output, RunSettings, Work},
 };
 use serde::Serialize;
@@ -23,6 +25,7 @@ pub struct WriteError {
 pub fn write(document: &Document) -> Result<String, WriteError> {
     let written = match document {
         Document::Check(check) => serde_saphyr::to_string(&CheckText::of(check)),
+        Document::Action(action) => serde_saphyr::to_string(&ActionText::of(action)),
         other => serde_saphyr::to_string(other),
     };
     written.map_err(|error| WriteError {
@@ -59,29 +62,74 @@ struct CheckText<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<&'a Threshold>,
+    warning: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    critical: Option<&'a Threshold>,
+    critical: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[Override]>::is_empty")]
+    overrides: &'a [Override],
 }
 
 impl<'a> CheckText<'a> {
     fn of(check: &'a Check) -> Self {
+        // Where variables stand, the text is what was written.
+        let templates = &check.templates;
+        let stands_in = templates.every.is_some() || templates.cron.is_some();
+        let every = (check.cron.is_none() && !stands_in).then(|| protocol::duration::format(check.every));
+        let timeout = protocol::duration::format(check.timeout);
+        let threshold = |template: &'a Option<String>, threshold: &'a Option<Threshold>| {
+            template.as_deref().or_else(|| threshold.as_ref().map(Threshold::as_str))
+        };
         Self {
             kind: "Check",
             name: check.name.as_str(),
             description: &check.description,
             hosts: check.hosts.as_deref(),
-            every: check.cron.is_none().then(|| protocol::duration::format(check.every)),
-            cron: check.cron.as_deref(),
-            timezone: check.timezone.as_deref(),
-            timeout: protocol::duration::format(check.timeout),
+            every: templates.every.clone().or(every),
+            cron: templates.cron.as_deref().or(check.cron.as_deref()),
+            timezone: templates.timezone.as_deref().or(check.timezone.as_deref()),
+            timeout: templates.timeout.clone().unwrap_or(timeout),
             work: &check.work,
             variants: &check.variants,
             run: (!check.run.is_default()).then(|| RunText::of(&check.run)),
             output: &check.output,
             unit: check.unit.as_deref(),
-            warning: check.warning.as_ref(),
-            critical: check.critical.as_ref(),
+            warning: threshold(&templates.warning, &check.warning),
+            critical: threshold(&templates.critical, &check.critical),
+            overrides: &check.overrides,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ActionText<'a> {
+    kind: &'static str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hosts: Option<&'a str>,
+    #[serde(flatten)]
+    work: &'a Work,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<RunText<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<&'a Webhook>,
+    timeout: String,
+    guard: &'a Guard,
+}
+
+impl<'a> ActionText<'a> {
+    fn of(action: &'a Action) -> Self {
+        Self {
+            kind: "Action",
+            name: action.name.as_str(),
+            description: &action.description,
+            hosts: action.hosts.as_deref(),
+            work: &action.work,
+            run: (!action.run.is_default()).then(|| RunText::of(&action.run)),
+            webhook: action.webhook.as_ref(),
+            timeout: protocol::duration::format(action.timeout),
+            guard: &action.guard,
         }
     }
 }

@@ -93,7 +93,7 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
             "kind: Check\nname: a\nbuiltin: cpu\nevry: 10s\n",
             &[
                 "a.yaml:1:1: a Check has exactly one of \"every\" and \"cron\": say how often, or when",
-                "a.yaml:4:1: a Check has no key \"evry\" (did you mean \"every\"?); its keys are kind, name, description, hosts, every, cron, timezone, timeout, command, exec, builtin, with, variants, run, output, pointer, pattern, metric, unit, warning, critical",
+                "a.yaml:4:1: a Check has no key \"evry\" (did you mean \"every\"?); its keys are kind, name, description, hosts, every, cron, timezone, timeout, command, exec, builtin, with, variants, run, output, pointer, pattern, metric, unit, warning, critical, overrides",
             ][..],
         ),
         (
@@ -124,13 +124,13 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
             &[
                 "a.yaml:5:5: a variant without \"when\" fits every host, so those after it never run: put it last",
                 "a.yaml:6:5: a variant has exactly one of \"command\", \"exec\" and \"builtin\"",
-                "a.yaml:6:11: when: there is no variable \"fact\" here (did you mean \"facts\"?); there are agent, facts, labels",
+                "a.yaml:6:11: when: there is no variable \"fact\" here (did you mean \"facts\"?); there are agent, facts, labels, groups, vars",
             ],
         ),
         (
             "kind: Check\nname: a\nevery: 1m\nbuiltin: cpu\nhosts: 'facts.os == \"linux\" && labls.x == \"y\"'\n",
             &[
-                "a.yaml:5:32: hosts: there is no variable \"labls\" here (did you mean \"labels\"?); there are agent, facts, labels",
+                "a.yaml:5:32: hosts: there is no variable \"labls\" here (did you mean \"labels\"?); there are agent, facts, labels, groups, vars",
             ],
         ),
         (
@@ -146,8 +146,8 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
         (
             "kind: Group\nname: g\n---\nkind: Chek\n---\nname: x\n---\n- 1\n",
             &[
-                "a.yaml:1:7: kind Group comes with a later version",
-                "a.yaml:4:7: there is no kind \"Chek\" (did you mean \"Check\"?); the kinds are Check, Rule, Receiver",
+                "a.yaml:1:1: a Group has \"hosts\" (an expression), \"members\" (hosts by their ids), or both",
+                "a.yaml:4:7: there is no kind \"Chek\" (did you mean \"Check\"?); the kinds are Check, Rule, Receiver, Group, Variables, Silence, Action",
                 "a.yaml:6:1: a document needs the key \"kind\"",
                 "a.yaml:8:1: a document is a mapping such as \"name: …\", not a list",
             ],

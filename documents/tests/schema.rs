@@ -56,10 +56,16 @@ fn the_schema_has_the_keys_that_the_reader_has() {
         ("kind: Check\nzzzz: 1\n", "/$defs/Check"),
         ("kind: Rule\nzzzz: 1\n", "/$defs/Rule"),
         ("kind: Receiver\nzzzz: 1\n", "/$defs/Receiver"),
-        ("kind: Receiver\nwebhook: {zzzz: 1}\n", "/$defs/Receiver/properties/webhook"),
+        ("kind: Receiver\nwebhook: {zzzz: 1}\n", "/$defs/webhook"),
         ("kind: Check\nvariants: [{zzzz: 1}]\n", "/$defs/variant"),
         ("kind: Check\nrun: {zzzz: 1}\n", "/$defs/run"),
         ("kind: Check\nrun: {limits: {zzzz: 1}}\n", "/$defs/limits"),
+        ("kind: Check\noverrides: [{zzzz: 1}]\n", "/$defs/override"),
+        ("kind: Group\nzzzz: 1\n", "/$defs/Group"),
+        ("kind: Variables\nzzzz: 1\n", "/$defs/Variables"),
+        ("kind: Silence\nzzzz: 1\n", "/$defs/Silence"),
+        ("kind: Action\nzzzz: 1\n", "/$defs/Action"),
+        ("kind: Action\nguard: {zzzz: 1}\n", "/$defs/guard"),
     ] {
         let told = problems(text);
         let known = told.iter().find_map(|problem| problem.split_once("\"zzzz\"; its keys are "));
@@ -89,6 +95,18 @@ fn what_is_wrong_by_form_is_wrong_by_both() {
         "kind: Rule\nname: a\ncheck: c\n",
         "kind: Rule\nname: a\ncheck: c\nwhen: value > 1\nseverity: bad\n",
         "kind: Receiver\nname: a\nwebhook: {url: ftp://x}\n",
+        "kind: Check\nname: a\nevery: 1m\nbuiltin: cpu\noverrides: [{every: 5m}]\n",
+        "kind: Check\nname: a\nevery: 1m\nbuiltin: cpu\noverrides: [{hosts: 'true'}]\n",
+        "kind: Group\nname: a\n",
+        "kind: Group\nname: a\nmembers: [A]\n",
+        "kind: Variables\nname: a\n",
+        "kind: Variables\nname: a\ngroup: a\nhost: b\nvars: {a: 1}\n",
+        "kind: Variables\nname: a\nvars: {a-b: 1}\n",
+        "kind: Silence\nname: a\nhosts: 'true'\n",
+        "kind: Silence\nname: a\nends: 2026-11-21T22:00:00Z\n",
+        "kind: Silence\nname: a\nhosts: 'true'\ncron: '@daily'\n",
+        "kind: Action\nname: a\n",
+        "kind: Action\nname: a\ncommand: x\nguard: {max_percent: {percent: 0}}\n",
         "kind: Nothing\nname: a\n",
     ] {
         assert!(!problems(text).is_empty(), "{text}");

@@ -77,12 +77,70 @@ notify: [ops]
 kind: Receiver
 name: ops
 webhook: {url: "https://example.com/hook?a=b#c", timeout: 5s}
+---
+kind: Check
+name: varied
+every: ${vars.every}
+timeout: ${vars.timeout}
+command: 'echo "${vars.text}"'
+warning: "> ${vars.max}"
+critical: "> 5"
+overrides:
+- {hosts: '"web" in groups', cron: '@daily', timezone: UTC, warning: none}
+---
+kind: Group
+name: web
+description: web servers
+hosts: labels.role == "web"
+members: [odd-01, a]
+---
+kind: Variables
+name: web
+group: web
+priority: -5
+vars: {every: 5m, timeout: 10s, max: 5.5, text: "it's 1", list: [a, 1, true], yes: "true", empty: "", n: "007"}
+---
+kind: Silence
+name: once
+hosts: '"web" in groups'
+checks: [all]
+rules: [r]
+starts: 2026-11-21T22:00:00Z
+ends: 2026-11-21T23:00:00+00:30
+comment: move
+author: me
+---
+kind: Silence
+name: weekly
+hosts: "true"
+cron: "0 3 * * sun"
+duration: 2h
+timezone: Europe/Berlin
+---
+kind: Action
+name: restart
+hosts: facts.os == "linux"
+exec: [systemctl, restart, app]
+run: {user: root, limits: {memory: 64MiB}}
+timeout: 90s
+guard:
+  cooldown: 1h
+  max_per_host: {count: 1, window: 1d}
+  max_per_fleet: {count: 5, window: 1h}
+  max_percent: {percent: 25, group: web}
+  verify: {when: value < 90, within: 5m}
+  approval: true
+  dry_run: true
+---
+kind: Action
+name: call
+webhook: {url: "https://example.com/"}
 "#;
 
 #[test]
 fn every_kind_reads_back() {
     let documents = read(DOCUMENTS);
-    assert_eq!(documents.len(), 6);
+    assert_eq!(documents.len(), 13);
     for document in &documents {
         assert_eq!(again(document), *document);
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentId, CheckName, Facts, Labels, Origin,
+    AgentId, CheckName, Facts, GroupName, Labels, Origin, VariablesName, Vars,
     config::CheckSpec,
     document::{Document, Kind},
     rollout::{Canary, Rollout, RolloutState},
@@ -147,9 +147,55 @@ pub struct Explanation {
     /// Its ways to run, in order; the first that holds runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Verdict>,
+    /// Its overrides, in order; of those that hold, the first that gives a value wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Verdict>,
+    /// Groups that the host is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupName>,
+    /// Variables that the check asks for and the host has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vars: Vec<VariableOrigin>,
+    /// Schedule and thresholds, and what gave each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueOrigin>,
+    /// Why the host cannot run it, though it is selected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfit: Option<String>,
     /// What the host is told to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<CheckSpec>,
+}
+
+/// A variable of a host, and the document that gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariableOrigin {
+    pub name: String,
+    pub value: serde_json::Value,
+    pub document: VariablesName,
+    /// What the document is for; all hosts where both are absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<AgentId>,
+    /// Documents that give it as well and do not win, the next best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<VariablesName>,
+}
+
+/// Where a value of a check is from: the check itself, or one of its overrides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValueOrigin {
+    pub field: String,
+    /// Absent: an override took it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Which override gave it, from 1.
+    #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+    pub by_override: Option<usize>,
+    /// The text that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<String>,
 }
 
 /// What became of one expression on one host.
@@ -355,6 +401,12 @@ pub struct Host {
     /// Checks that select it and have no variant that fits, or an expression that fails on it: never skipped in silence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfit: Vec<UnfitCheck>,
+    /// Groups that documents put it into.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupName>,
+    /// Variables that documents give it.
+    #[serde(default, skip_serializing_if = "Vars::is_empty")]
+    pub vars: Vars,
 }
 
 /// Whether a host asks as often as it should.

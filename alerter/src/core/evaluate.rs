@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use documents::{EvalError, HostView, RuleView};
 use protocol::{
-    AgentId, CheckResult, Facts, Labels, ReceiverName, Scalar, VERSION,
+    AgentId, CheckResult, Facts, GroupName, Labels, ReceiverName, Scalar, VERSION, Vars,
     alert::{Alert, AlertState},
 };
 use sha2::{Digest, Sha256};
@@ -42,6 +42,8 @@ impl Incoming {
 pub struct HostInfo {
     pub facts: Facts,
     pub labels: Labels,
+    pub groups: Vec<GroupName>,
+    pub vars: Vars,
 }
 
 /// An alert that came to another state, and whom to tell.
@@ -149,7 +151,11 @@ impl Alerts {
         }
         let known = tracker.is_some();
         let state = tracker.map_or(State::Ok, |tracker| tracker.state.clone());
-        let view = HostView::new(&result.agent, &host.facts, &host.labels);
+        let view = HostView {
+            groups: &host.groups,
+            vars: &host.vars,
+            ..HostView::new(&result.agent, &host.facts, &host.labels)
+        };
         let concerned = rule.hosts.as_ref().map_or(Ok(true), |hosts| hosts.matches(&view));
         let holds = concerned.and_then(|concerned| {
             Ok(if concerned { Some(rule.when.holds(&RuleView { result, host: view })?) } else { None })

@@ -139,5 +139,5 @@ pub async fn fetch_hosts(client: &async_nats::Client, agents: Vec<AgentId>) -> V
 }
 
 fn host_info(host: Host) -> (AgentId, HostInfo) {
-    (host.agent, HostInfo { facts: host.facts, labels: host.labels })
+    (host.agent, HostInfo { facts: host.facts, labels: host.labels, groups: host.groups, vars: host.vars })
 }

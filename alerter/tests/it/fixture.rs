@@ -239,6 +239,8 @@ pub(crate) fn host(agent: &str) -> Host {
         error: None,
         checks: Vec::new(),
         unfit: Vec::new(),
+        groups: Vec::new(),
+        vars: protocol::Vars::new(),
     }
 }
 

@@ -137,9 +137,17 @@ pub(super) fn described(planned: &Applied, details: bool) -> String {
     }
     if let (true, Some(effects)) = (details, &planned.effects) {
         effects.details.iter().for_each(|effect| text.push_str(&host(effect)));
-        let told: u64 = effects.details.len().try_into().unwrap_or(u64::MAX);
-        if told < effects.hosts {
-            let _infallible = writeln!(text, "… and {} hosts more", effects.hosts - told);
+        let runs_else = |effect: &&HostEffect| {
+            !(effect.gained.is_empty() && effect.lost.is_empty() && effect.changed.is_empty())
+        };
+        // Hosts that only lack a fitting variant are told as well, and are not among those counted.
+        let told: u64 = effects.details.iter().filter(runs_else).count().try_into().unwrap_or(u64::MAX);
+        match effects.hosts.saturating_sub(told) {
+            0 => {}
+            1 => text.push_str("… and 1 host more\n"),
+            more => {
+                let _infallible = writeln!(text, "… and {more} hosts more");
+            }
         }
     }
     text
@@ -158,7 +166,8 @@ fn reached(effects: &Effects) -> String {
     let Effects { hosts, gained, lost, changed, unfit, .. } = effects;
     let runs = if *hosts == 1 { "1 runs" } else { &format!("{hosts} run") };
     let unfit = if *unfit == 0 { String::new() } else { format!("; {unfit} without a fitting variant") };
-    format!("{runs} something else: {gained} checks gained, {lost} lost, {changed} changed{unfit}")
+    let checks = if *gained == 1 { "check" } else { "checks" };
+    format!("{runs} something else: {gained} {checks} gained, {lost} lost, {changed} changed{unfit}")
 }
 
 fn line(change: &DocumentChange) -> String {

@@ -3,13 +3,11 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    time::Duration,
 };
 
 use protocol::{
-    admin::{Explanation, Verdict},
+    admin::{Explanation, ValueOrigin, VariableOrigin, Verdict},
     config::CheckSpec,
-    duration,
 };
 
 use super::http::Client;
@@ -31,7 +29,8 @@ pub(crate) async fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
 }
 
 fn told(explanation: &Explanation) -> String {
-    let Explanation { agent, check, hosts, variants, runs } = explanation;
+    let Explanation { agent, check, hosts, variants, overrides, groups, vars, values, unfit, runs } =
+        explanation;
     // Writing to a string cannot fail, here and below.
     let mut text = match runs {
         Some(_) => format!("{agent} runs {check}\n"),
@@ -41,11 +40,23 @@ fn told(explanation: &Explanation) -> String {
     for (index, variant) in variants.iter().enumerate() {
         let _infallible = writeln!(text, "variant {}  {}", index + 1, verdict(variant));
     }
-    if runs.is_none() && hosts.holds == Some(true) {
-        text.push_str("because    no variant fits\n");
+    for (index, one) in overrides.iter().enumerate() {
+        let _infallible = writeln!(text, "override {} {}", index + 1, verdict(one));
+    }
+    if !groups.is_empty() {
+        let names: Vec<&str> = groups.iter().map(AsRef::as_ref).collect();
+        let _infallible = writeln!(text, "groups     {}", names.join(", "));
+    }
+    for var in vars {
+        let _infallible =
+            writeln!(text, "vars.{} = {}, {}", var.name, shown(&var.value.to_string()), given_by(var));
+    }
+    if let Some(reason) = unfit {
+        let _infallible = writeln!(text, "because    {}", shown(reason));
     }
     if let Some(runs) = runs {
         text.push_str(&what_runs(runs));
+        values.iter().for_each(|value| text.push_str(&origin(value)));
     }
     text
 }
@@ -63,7 +74,6 @@ fn verdict(verdict: &Verdict) -> String {
 }
 
 fn what_runs(spec: &CheckSpec) -> String {
-    let time = |ms: u64| duration::format(Duration::from_millis(ms));
     let work = &spec.work;
     let what = match (&work.command, &work.exec, &work.builtin) {
         (Some(command), _, _) => shown(command),
@@ -71,13 +81,27 @@ fn what_runs(spec: &CheckSpec) -> String {
         (_, _, Some(builtin)) => format!("built-in {builtin}"),
         _ => "something that this program does not know".to_owned(),
     };
-    let mut text = format!("runs       {what}\n");
-    let when = spec.cron.clone().unwrap_or_else(|| time(spec.every_ms));
-    let _infallible = writeln!(text, "every      {when}, for {} at most", time(spec.timeout_ms));
-    for (name, threshold) in [("warning", &spec.warning), ("critical", &spec.critical)] {
-        if let Some(threshold) = threshold {
-            let _infallible = writeln!(text, "{name:9}  {}", threshold.as_str());
-        }
-    }
-    text
+    format!("runs       {what}\n")
+}
+
+/// The document that gives a variable, what that is for, and those that lost against it.
+fn given_by(var: &VariableOrigin) -> String {
+    let scope = match (&var.host, &var.group) {
+        (Some(host), _) => format!("host {host}"),
+        (None, Some(group)) => format!("group {group}"),
+        (None, None) => "all hosts".to_owned(),
+    };
+    let hidden: Vec<&str> = var.hidden.iter().map(AsRef::as_ref).collect();
+    let instead =
+        if hidden.is_empty() { String::new() } else { format!(", instead of {}", hidden.join(", ")) };
+    format!("by {} for {scope}{instead}", var.document)
+}
+
+fn origin(value: &ValueOrigin) -> String {
+    let from = value.by_override.map(|number| format!("override {number}"));
+    let written = value.written.as_deref().filter(|written| Some(*written) != value.value.as_deref());
+    let parts: Vec<String> =
+        from.into_iter().chain(written.map(|written| format!("from {}", shown(written)))).collect();
+    let parts = if parts.is_empty() { String::new() } else { format!("  ({})", parts.join(", ")) };
+    format!("{:9}  {}{parts}\n", value.field, value.value.as_deref().unwrap_or("none"))
 }

@@ -1,8 +1,8 @@
 //! What a change of documents would mean for each host, before it is made.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use documents::{HostView, Outcome, Resolver};
+use documents::{Outcome, Resolver};
 use protocol::{
     AgentId, CheckName,
     admin::{Effects, HostEffect, UnfitCheck},
@@ -20,6 +20,8 @@ const BYTES: usize = limits::MESSAGE / 2;
 pub(crate) struct Prospect {
     resolver: Resolver,
     checks: BTreeSet<CheckName>,
+    /// Groups or variables differ too.
+    targeting: bool,
     effects: Effects,
     /// Hosts that would run something else.
     concerned: Vec<AgentId>,
@@ -30,16 +32,19 @@ impl Prospect {
     pub(crate) fn new(model: &Model, changes: &[LogChange]) -> Self {
         let mut resolver = model.resolver().clone();
         let mut checks = BTreeSet::new();
+        let mut targeting = false;
         for change in changes {
             match change {
                 LogChange::DocumentPut { document } => {
                     resolver.put(document);
+                    targeting |= matches!(document.kind(), Kind::Group | Kind::Variables);
                     if let Document::Check(check) = document {
                         checks.insert(check.name.clone());
                     }
                 }
                 LogChange::DocumentDeleted { kind, name } => {
                     resolver.remove(*kind, name);
+                    targeting |= matches!(kind, Kind::Group | Kind::Variables);
                     if *kind == Kind::Check {
                         checks.extend(CheckName::new(name));
                     }
@@ -49,14 +54,15 @@ impl Prospect {
                 | LogChange::RolloutPut { .. } => {}
             }
         }
-        Self { resolver, checks, effects: Effects::default(), concerned: Vec::new(), bytes: 0 }
+        Self { resolver, checks, targeting, effects: Effects::default(), concerned: Vec::new(), bytes: 0 }
     }
 
     /// Look at some hosts. Of one that is gone meanwhile there is nothing to say.
     pub(crate) fn look_at(&mut self, model: &Model, agents: &[AgentId]) {
         for agent in agents {
-            let Some((facts, labels, outcomes)) = model.view(agent) else { continue };
-            let host = HostView::new(agent, &facts, &labels);
+            let Some((facts, labels, before, outcomes)) = model.view(agent) else { continue };
+            let after =
+                if self.targeting { self.resolver.scope(agent, &facts, &labels) } else { Arc::clone(before) };
             let mut effect = HostEffect {
                 agent: agent.clone(),
                 gained: Vec::new(),
@@ -64,9 +70,11 @@ impl Prospect {
                 changed: Vec::new(),
                 unfit: Vec::new(),
             };
-            for name in &self.checks {
+            let concerned: BTreeSet<&CheckName> =
+                self.checks.iter().chain(self.resolver.concerned(before, &after)).collect();
+            for name in concerned {
                 let before = outcomes.get(name);
-                let after = self.resolver.outcome(name, &host);
+                let after = self.resolver.outcome(name, &after, (agent, &facts, &labels));
                 if before == after.as_ref() {
                     continue;
                 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use documents::{HostView, Outcome, Outcomes, Resolver};
+use documents::{Outcome, Outcomes, Resolver, Scope};
 use protocol::{
     AgentId, CheckName, Facts, Labels, Origin,
     admin::{Explanation, Host, HostList, HostQuery, UnfitCheck},
@@ -67,6 +67,8 @@ struct Entry {
     /// What an operator gave by key: wins over what the host says.
     given: (Facts, Labels),
     outcomes: Outcomes,
+    /// Groups and variables for which the outcomes are.
+    scope: Arc<Scope>,
     /// Facts and labels as the host said them are not on disk yet. It may never say them again, all else it repeats.
     unsaved: bool,
 }
@@ -97,6 +99,8 @@ pub(crate) struct Model {
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     pub(super) checks: BTreeSet<CheckName>,
+    /// Groups or variables are among them.
+    pub(super) targeting: bool,
     /// Hosts whose own facts or labels were given anew.
     hosts: BTreeSet<AgentId>,
 }
@@ -144,6 +148,7 @@ impl Model {
             match change {
                 LogChange::DocumentPut { document } => {
                     self.resolver.put(document);
+                    touched.targeting |= matches!(document.kind(), Kind::Group | Kind::Variables);
                     if let Document::Check(check) = document {
                         touched.checks.insert(check.name.clone());
                     }
@@ -152,6 +157,7 @@ impl Model {
                 }
                 LogChange::DocumentDeleted { kind, name } => {
                     self.resolver.remove(*kind, name);
+                    touched.targeting |= matches!(kind, Kind::Group | Kind::Variables);
                     if *kind == Kind::Check
                         && let Ok(name) = CheckName::new(name)
                     {
@@ -179,7 +185,7 @@ impl Model {
 
     /// The hosts that may run something else now.
     pub(crate) fn affected(&self, touched: &Touched) -> Vec<AgentId> {
-        if touched.checks.is_empty() {
+        if touched.checks.is_empty() && !touched.targeting {
             touched.hosts.iter().cloned().collect()
         } else {
             self.hosts.keys().cloned().collect()
@@ -190,7 +196,7 @@ impl Model {
     pub(crate) fn refresh(&mut self, agents: &[AgentId], touched: &Touched) -> Vec<AgentId> {
         let mut changed = agents.to_vec();
         changed.retain(|agent| {
-            let some = (!touched.hosts.contains(agent)).then_some(&touched.checks);
+            let some = (!touched.hosts.contains(agent)).then_some(touched);
             self.resolve(agent, some)
         });
         changed
@@ -222,21 +228,30 @@ impl Model {
         agent
     }
 
-    /// Evaluate some checks, or all, on one host. Whether what it runs has changed.
-    fn resolve(&mut self, agent: &AgentId, some: Option<&BTreeSet<CheckName>>) -> bool {
+    /// Evaluate on one host what is touched, or all. Whether what it runs has changed.
+    fn resolve(&mut self, agent: &AgentId, some: Option<&Touched>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
         let (facts, labels) = entry.known();
         let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
         match some {
-            None => entry.outcomes = resolver.outcomes(agent, &facts, &labels),
-            Some(names) => {
-                let host = HostView::new(agent, &facts, &labels);
-                for name in names {
-                    match resolver.outcome(name, &host) {
+            None => {
+                entry.scope = resolver.scope(agent, &facts, &labels);
+                entry.outcomes = resolver.outcomes_in(&entry.scope, agent, &facts, &labels);
+            }
+            Some(touched) => {
+                let before = Arc::clone(&entry.scope);
+                if touched.targeting {
+                    entry.scope = resolver.scope(agent, &facts, &labels);
+                }
+                let scope = &entry.scope;
+                let mut set = |name: &CheckName| {
+                    match resolver.outcome(name, scope, (agent, &facts, &labels)) {
                         Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
                         None => entry.outcomes.remove(name),
                     };
-                }
+                };
+                touched.checks.iter().for_each(&mut set);
+                resolver.concerned(&before, scope).for_each(&mut set);
             }
         }
         let etag = documents::etag(&entry.outcomes);
@@ -341,16 +356,16 @@ impl Model {
         self.hosts.iter().map(|(agent, entry)| (agent.clone(), entry.record.clone())).collect()
     }
 
-    /// Facts and labels of a host, and what it runs.
-    pub(super) fn view(&self, agent: &AgentId) -> Option<(Facts, Labels, &Outcomes)> {
+    /// Facts and labels of a host, its groups and variables, and what it runs.
+    pub(super) fn view(&self, agent: &AgentId) -> Option<(Facts, Labels, &Arc<Scope>, &Outcomes)> {
         let entry = self.hosts.get(agent)?;
         let (facts, labels) = entry.known();
-        Some((facts, labels, &entry.outcomes))
+        Some((facts, labels, &entry.scope, &entry.outcomes))
     }
 
     /// `None`: there is no such host, or no such check.
     pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
-        let (facts, labels, _) = self.view(agent)?;
+        let (facts, labels, _, _) = self.view(agent)?;
         let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
         resolver.explain(check, agent, &facts, &labels)
     }
@@ -418,6 +433,8 @@ fn host(agent: &AgentId, entry: &Entry, now: u64) -> (Host, usize) {
         cloned_ms: None,
         checks,
         unfit,
+        groups: entry.scope.groups().to_vec(),
+        vars: entry.scope.vars().clone(),
     };
     presence::judge(&mut host, &record, now);
     let size = |host: &Host| protocol::encode(host).map_or(usize::MAX, |json| json.len());

@@ -17,6 +17,9 @@ pub(crate) type Documents = BTreeMap<(Kind, String), Document>;
 /// All documents together, as JSON: every answer that holds them must fit into one message.
 const TOTAL: usize = limits::MESSAGE - limits::MESSAGE / 8;
 
+/// All variables together: a host that has every one of them is still told in one message.
+const VARIABLES: usize = limits::MESSAGE / 4;
+
 /// What is to be logged, and what is told of it.
 pub(crate) type Planned = (Vec<LogChange>, Vec<DocumentChange>);
 
@@ -25,8 +28,8 @@ pub(crate) type Planned = (Vec<LogChange>, Vec<DocumentChange>);
 pub(crate) fn apply(request: &ApplyRequest, documents: &Documents) -> Result<Planned, ErrorReply> {
     who_and_why(&request.actor, &request.message)?;
     // What is about to go is nothing to refer to.
-    let exists = |kind: Kind, name: &str| !request.prune && documents.contains_key(&(kind, name.to_owned()));
-    let given = documents::read(&request.files, exists).map_err(|problems| {
+    let beside = (!request.prune).then(|| documents.values()).into_iter().flatten();
+    let given = documents::read_beside(&request.files, beside).map_err(|problems| {
         let message = match problems.as_slice() {
             [only] => only.to_string(),
             all => format!("{} problems, nothing is applied", all.len()),
@@ -88,6 +91,14 @@ fn fits(documents: &Documents) -> Result<(), ErrorReply> {
     }
     let size: usize =
         documents.values().map(|document| protocol::encode(document).map_or(0, |json| json.len())).sum();
+    let variables = documents.values().filter(|document| document.kind() == Kind::Variables);
+    let of_variables: usize =
+        variables.map(|document| protocol::encode(document).map_or(0, |json| json.len())).sum();
+    if of_variables > VARIABLES {
+        return too_large(format!(
+            "all variables together take {of_variables} bytes, more than the {VARIABLES} allowed"
+        ));
+    }
     if size > TOTAL {
         return too_large(format!("all documents together take {size} bytes, more than the {TOTAL} allowed"));
     }

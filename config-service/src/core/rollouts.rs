@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use documents::{HostView, Outcome, Resolver};
+use documents::{Outcome, Resolver, Scope};
 use protocol::{AgentId, CheckName, Origin, document::Kind, rollout::Rollout};
 
 use super::{
@@ -30,6 +30,8 @@ struct Former {
     resolver: Resolver,
     /// Checks in which it may differ from what is there now.
     changed: BTreeSet<CheckName>,
+    /// Groups or variables differ too.
+    targeting: bool,
 }
 
 /// Rollouts as they were stored, and for the open one the documents before it.
@@ -55,8 +57,8 @@ impl Rollouts {
         kept.all.into_iter().for_each(|rollout| rollouts.keep(rollout));
         rollouts.former = kept.former.map(|(rollout, before)| {
             let former = Resolver::new(before.values());
-            let changed = changed((&before, &former), (documents, resolver));
-            Former { rollout, documents: Arc::new(before), resolver: former, changed }
+            let (changed, targeting) = changed((&before, &former), (documents, resolver));
+            Former { rollout, documents: Arc::new(before), resolver: former, changed, targeting }
         });
         rollouts
     }
@@ -89,11 +91,12 @@ impl Rollouts {
         match (&self.former, rollout.state.is_open()) {
             (None, true) => {
                 let (documents, resolver) = (Arc::clone(documents), resolver.clone());
-                self.former =
-                    Some(Former { rollout: revision, documents, resolver, changed: BTreeSet::new() });
+                let (changed, targeting) = (BTreeSet::new(), false);
+                self.former = Some(Former { rollout: revision, documents, resolver, changed, targeting });
             }
             (Some(former), false) if former.rollout == revision => {
                 touched.checks.extend(former.changed.iter().cloned());
+                touched.targeting |= former.targeting;
                 self.former = None;
             }
             _ => {}
@@ -104,8 +107,10 @@ impl Rollouts {
     /// The whole record of a rollout is folded.
     pub(super) fn folded(&mut self, documents: &Documents, resolver: &Resolver, touched: &mut Touched) {
         if let Some(former) = &mut self.former {
-            former.changed = changed((&former.documents, &former.resolver), (documents, resolver));
+            (former.changed, former.targeting) =
+                changed((&former.documents, &former.resolver), (documents, resolver));
             touched.checks.extend(former.changed.iter().cloned());
+            touched.targeting |= former.targeting;
         }
     }
 }
@@ -152,22 +157,25 @@ impl Model {
     pub(crate) fn concerned(&self, agents: &[AgentId]) -> Vec<AgentId> {
         let Some(former) = &self.rollouts.former else { return Vec::new() };
         let differs = |agent: &AgentId| {
-            let Some((facts, labels, _)) = self.view(agent) else { return false };
-            let host = HostView::new(agent, &facts, &labels);
+            let Some((facts, labels, _, _)) = self.view(agent) else { return false };
+            let host = (agent, &facts, &labels);
+            let scope = |resolver: &Resolver| resolver.scope(agent, &facts, &labels);
+            let (before, after) = (scope(&former.resolver), scope(self.resolver()));
             former.changed.iter().any(|name| {
-                let runs = |resolver: &Resolver| {
-                    resolver.outcome(name, &host).filter(|outcome| matches!(outcome, Outcome::Runs(_)))
+                let runs = |resolver: &Resolver, scope: &Scope| {
+                    let outcome = resolver.outcome(name, scope, host);
+                    outcome.filter(|outcome| matches!(outcome, Outcome::Runs(_)))
                 };
-                runs(&former.resolver) != runs(self.resolver())
+                runs(&former.resolver, &before) != runs(self.resolver(), &after)
             })
         };
         agents.iter().filter(|agent| differs(agent)).cloned().collect()
     }
 }
 
-/// Checks that may not be the same in both.
-fn changed(before: (&Documents, &Resolver), after: (&Documents, &Resolver)) -> BTreeSet<CheckName> {
-    let mut names = BTreeSet::new();
+/// Checks that may not be the same in both, and whether groups or variables are not.
+fn changed(before: (&Documents, &Resolver), after: (&Documents, &Resolver)) -> (BTreeSet<CheckName>, bool) {
+    let (mut names, mut targeting) = (BTreeSet::new(), false);
     for key in before.0.keys().chain(after.0.keys()) {
         if before.0.get(key) == after.0.get(key) {
             continue;
@@ -176,10 +184,11 @@ fn changed(before: (&Documents, &Resolver), after: (&Documents, &Resolver)) -> B
             Kind::Check => names.extend(CheckName::new(&key.1)),
             // They may reach into any check.
             Kind::Group | Kind::Variables => {
+                targeting = true;
                 names.extend(before.1.checks().chain(after.1.checks()).cloned());
             }
             Kind::Receiver | Kind::Rule | Kind::Silence | Kind::Action => {}
         }
     }
-    names
+    (names, targeting)
 }

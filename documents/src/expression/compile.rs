@@ -12,7 +12,7 @@ use cel::{
 };
 use protocol::{Labels, limits};
 
-use super::{EvalError, ExpressionError};
+use super::{EvalError, ExpressionError, types, uses::Uses};
 use crate::nearest;
 
 /// Functions that expressions may call, the macros among them.
@@ -71,6 +71,7 @@ pub(super) struct Program {
     variables: BTreeSet<String>,
     /// Labels that it names, so that a missing label can be told from a missing fact.
     labels: BTreeSet<String>,
+    uses: Uses,
 }
 
 impl Program {
@@ -89,6 +90,15 @@ impl Program {
         parser
             .join()
             .unwrap_or_else(|_| Err(at_start("the expression cannot be read: simplify it".to_owned())))
+    }
+
+    pub(super) fn asks(&self) -> &Uses {
+        &self.uses
+    }
+
+    /// Whether a name that is missing may be a variable of an operator.
+    pub(super) fn asks_variable(&self, name: &str) -> bool {
+        self.uses.any_var || self.uses.vars.iter().any(|(var, _)| var == name)
     }
 
     pub(super) fn uses(&self, variable: &str) -> bool {
@@ -130,17 +140,22 @@ fn parse(text: &str, variables: &'static [&'static str]) -> Result<Program, Expr
         }
     })?;
     let mut check = Check { variables, bound: Vec::new(), program: None };
-    let mut found =
-        Program { tree: program.expression().clone(), variables: BTreeSet::new(), labels: BTreeSet::new() };
-    let outcome = check.node(&found.tree, 0, false);
+    let mut found = Program {
+        tree: program.expression().clone(),
+        variables: BTreeSet::new(),
+        labels: BTreeSet::new(),
+        uses: Uses::default(),
+    };
+    let place = |id| position(text, program.source_info().offset_for(id).map_or(0, |(start, _)| start));
+    let outcome = check.node(&found.tree, 0, false).and_then(|()| types::check(&found.tree));
     if let Err((id, message)) = outcome {
-        let (line, column) =
-            position(text, program.source_info().offset_for(id).map_or(0, |(start, _)| start));
+        let (line, column) = place(id);
         return Err(ExpressionError { line, column, message });
     }
     if let Some((names, labels)) = check.program {
         (found.variables, found.labels) = (names, labels);
     }
+    found.uses = Uses::of(&found.tree, &place);
     floats(&mut found.tree);
     Ok(found)
 }

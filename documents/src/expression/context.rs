@@ -10,15 +10,18 @@ use protocol::{Facts, Labels, Scalar};
 
 use super::{HostView, RuleView};
 
-pub(super) const HOST_VARIABLES: [&str; 3] = ["agent", "facts", "labels"];
-pub(super) const RULE_VARIABLES: [&str; 8] =
-    ["value", "status", "metrics", "output", "agent", "check", "labels", "facts"];
+pub(super) const HOST_VARIABLES: [&str; 5] = ["agent", "facts", "labels", "groups", "vars"];
+pub(super) const GROUP_VARIABLES: [&str; 4] = ["agent", "facts", "labels", "groups"];
+pub(super) const RULE_VARIABLES: [&str; 10] =
+    ["value", "status", "metrics", "output", "agent", "check", "labels", "facts", "groups", "vars"];
 
 pub(super) fn of_host(host: &HostView<'_>, name: &str) -> Value {
     match name {
         "agent" => text(host.agent.as_str()),
         "facts" => facts(host.facts),
         "labels" => labels(host.labels),
+        "groups" => Value::List(Arc::new(host.groups.iter().map(|group| text(group.as_str())).collect())),
+        "vars" => facts(host.vars),
         _ => Value::Null,
     }
 }

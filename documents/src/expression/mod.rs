@@ -6,6 +6,10 @@
 
 mod compile;
 mod context;
+mod types;
+mod uses;
+
+pub(crate) use uses::{Position, Uses};
 
 use std::sync::Arc;
 
@@ -61,11 +65,11 @@ pub struct RuleView<'a> {
     pub host: HostView<'a>,
 }
 
-/// Which hosts? CEL over `agent`, `facts` and `labels`. Compiled once, evaluated many times; cheap to clone.
+/// Which hosts? CEL over `agent`, `facts`, `labels`, `groups` and `vars`. Compiled once, evaluated many times; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HostExpression(Arc<Program>);
 
-/// Is this result wrong? CEL over `value`, `status`, `metrics`, `output`, `agent`, `check`, `labels` and `facts`.
+/// Is this result wrong? CEL over `value`, `status`, `metrics`, `output`, `check`, and all that is known of the host.
 /// Compiled once, evaluated many times; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct RuleExpression(Arc<Program>);
@@ -77,6 +81,23 @@ impl HostExpression {
         Ok(Self(Arc::new(Program::compile(text, &context::HOST_VARIABLES)?)))
     }
 
+    /// As [`Self::compile`], without variables, since they may belong to groups.
+    ///
+    /// # Errors
+    /// As [`Self::compile`], and for `groups` in another form than `"name" in groups`.
+    pub fn compile_for_group(text: &str) -> Result<Self, ExpressionError> {
+        let program = Program::compile(text, &context::GROUP_VARIABLES)?;
+        if let Some((line, column)) = program.asks().any_group {
+            let message = "a Group asks for others by name, as in \"web\" in groups".to_owned();
+            return Err(ExpressionError { line, column, message });
+        }
+        Ok(Self(Arc::new(program)))
+    }
+
+    pub(crate) fn uses(&self) -> &Uses {
+        self.0.asks()
+    }
+
     /// A label that the host does not have makes it false, and so does any fact of a host that reported none.
     ///
     /// # Errors
@@ -84,7 +105,9 @@ impl HostExpression {
     pub fn matches(&self, host: &HostView<'_>) -> Result<bool, EvalError> {
         let outcome = self.0.evaluate(|name| context::of_host(host, name));
         match outcome {
-            Err(EvalError::Missing { .. }) if host.facts.is_empty() => Ok(false),
+            Err(EvalError::Missing { name }) if host.facts.is_empty() && !self.0.asks_variable(&name) => {
+                Ok(false)
+            }
             Err(EvalError::Missing { name }) if self.0.is_missing_label(&name, host.labels) => Ok(false),
             outcome => outcome,
         }
@@ -92,6 +115,10 @@ impl HostExpression {
 }
 
 impl RuleExpression {
+    pub(crate) fn uses(&self) -> &Uses {
+        self.0.asks()
+    }
+
     /// # Errors
     /// [`ExpressionError`] for wrong syntax, unknown variables and functions, and what is too large or too deep.
     pub fn compile(text: &str) -> Result<Self, ExpressionError> {

@@ -3,24 +3,38 @@
 //! Agents decide this for themselves from signed documents, and the config-service for all of its hosts: both by this.
 
 mod check;
+mod explain;
+mod scope;
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use protocol::{
-    AgentId, CheckName, Facts, Labels,
-    admin::Explanation,
-    document::{Check, Document, Kind},
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
 };
 
-pub use check::{Outcome, Outcomes, Way, etag};
+use protocol::{
+    AgentId, CheckName, Facts, GroupName, Labels, VariablesName,
+    admin::Explanation,
+    document::{Document, Kind},
+    targeting::Variables,
+};
 
-use crate::HostView;
+pub(crate) use scope::in_order;
+pub use {
+    check::{Outcome, Outcomes, Way, etag},
+    scope::Scope,
+};
+
 use check::CompiledCheck;
+use scope::{CompiledGroup, Targeting};
 
 /// A set of documents with its expressions compiled; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Resolver {
-    checks: BTreeMap<CheckName, (Arc<Check>, Arc<CompiledCheck>)>,
+    checks: BTreeMap<CheckName, Arc<CompiledCheck>>,
+    groups: BTreeMap<GroupName, Arc<CompiledGroup>>,
+    variables: BTreeMap<VariablesName, Arc<Variables>>,
+    /// Made from groups and variables when it is first asked for.
+    targeting: OnceLock<Arc<Targeting>>,
 }
 
 impl Resolver {
@@ -32,15 +46,34 @@ impl Resolver {
 
     /// Take a document in, instead of the one of this kind and name that there was.
     pub fn put(&mut self, document: &Document) {
-        if let Document::Check(check) = document {
-            let compiled = Arc::new(CompiledCheck::new(check));
-            self.checks.insert(check.name.clone(), (Arc::new((**check).clone()), compiled));
+        match document {
+            Document::Check(check) => {
+                self.checks.insert(check.name.clone(), Arc::new(CompiledCheck::new(check)));
+            }
+            Document::Group(group) => {
+                self.groups.insert(group.name.clone(), Arc::new(CompiledGroup::new(group)));
+                self.targeting.take();
+            }
+            Document::Variables(variables) => {
+                self.variables.insert(variables.name.clone(), Arc::new(variables.clone()));
+                self.targeting.take();
+            }
+            _ => {}
         }
     }
 
     pub fn remove(&mut self, kind: Kind, name: &str) {
-        if let (Kind::Check, Ok(name)) = (kind, CheckName::new(name)) {
-            self.checks.remove(&name);
+        match kind {
+            Kind::Check => drop(CheckName::new(name).map(|name| self.checks.remove(&name))),
+            Kind::Group => {
+                drop(GroupName::new(name).map(|name| self.groups.remove(&name)));
+                self.targeting.take();
+            }
+            Kind::Variables => {
+                drop(VariablesName::new(name).map(|name| self.variables.remove(&name)));
+                self.targeting.take();
+            }
+            _ => {}
         }
     }
 
@@ -49,18 +82,50 @@ impl Resolver {
         self.checks.keys()
     }
 
+    /// Groups and variables of a host.
+    #[must_use]
+    pub fn scope(&self, agent: &AgentId, facts: &Facts, labels: &Labels) -> Arc<Scope> {
+        self.targeting().scope(agent, facts, labels)
+    }
+
     /// Which checks select this host, and what becomes of each.
     #[must_use]
     pub fn outcomes(&self, agent: &AgentId, facts: &Facts, labels: &Labels) -> Outcomes {
-        let host = HostView::new(agent, facts, labels);
-        let outcome = |name: &CheckName| Some((name.clone(), self.outcome(name, &host)?));
-        self.checks().filter_map(outcome).collect()
+        self.outcomes_in(&self.scope(agent, facts, labels), agent, facts, labels)
+    }
+
+    /// As [`Self::outcomes`], for a host whose scope is known.
+    #[must_use]
+    pub fn outcomes_in(&self, scope: &Scope, agent: &AgentId, facts: &Facts, labels: &Labels) -> Outcomes {
+        let host = scope.view(agent, facts, labels);
+        let outcome = |(name, check): (&CheckName, &Arc<CompiledCheck>)| {
+            Some((name.clone(), check.outcome(&host, scope)?))
+        };
+        self.checks.iter().filter_map(outcome).collect()
     }
 
     /// What becomes of one check. `None`: there is none, or it does not select the host.
     #[must_use]
-    pub fn outcome(&self, check: &CheckName, host: &HostView<'_>) -> Option<Outcome> {
-        self.checks.get(check)?.1.outcome(host)
+    pub fn outcome(
+        &self,
+        check: &CheckName,
+        scope: &Scope,
+        (agent, facts, labels): (&AgentId, &Facts, &Labels),
+    ) -> Option<Outcome> {
+        self.checks.get(check)?.outcome(&scope.view(agent, facts, labels), scope)
+    }
+
+    /// Checks that may become something else on a host whose scope changed.
+    pub fn concerned<'a>(
+        &'a self,
+        before: &'a Scope,
+        after: &'a Scope,
+    ) -> impl Iterator<Item = &'a CheckName> {
+        let vars = before.changed_vars(after);
+        self.checks
+            .iter()
+            .filter(move |(_, check)| check.wants.concerned(before, after, &vars))
+            .map(|(name, _)| name)
     }
 
     /// Why a host runs a check as it does, or why not. `None`: there is no such check.
@@ -72,8 +137,13 @@ impl Resolver {
         facts: &Facts,
         labels: &Labels,
     ) -> Option<Explanation> {
-        let (check, compiled) = self.checks.get(check)?;
-        Some(check::explain(check, compiled, &HostView::new(agent, facts, labels)))
+        let check = self.checks.get(check)?;
+        let scope = self.scope(agent, facts, labels);
+        Some(explain::explain(check, &scope.view(agent, facts, labels), &scope, self.targeting()))
+    }
+
+    fn targeting(&self) -> &Targeting {
+        self.targeting.get_or_init(|| Arc::new(Targeting::new(&self.groups, &self.variables)))
     }
 }
 

@@ -29,7 +29,7 @@ async fn plan_apply_export_history_diff_and_rollback() {
 
     let (plan, code) = run(&up, &["plan", &checks]);
     assert_eq!(code, Some(2), "{plan}");
-    assert!(plan.starts_with("documents  1 created, 0 changed, 0 deleted, 0 unchanged\nhosts      1 runs something else: 1 checks gained, 0 lost, 0 changed\n"), "{plan}");
+    assert!(plan.starts_with("documents  1 created, 0 changed, 0 deleted, 0 unchanged\nhosts      1 runs something else: 1 check gained, 0 lost, 0 changed\n"), "{plan}");
     assert!(up.rows(&["checks"]).is_empty());
     run(&up, &["apply", &checks, "--yes", "-m", "first"]);
     assert_eq!(run(&up, &["plan", &checks]).1, Some(0));
