@@ -19,7 +19,7 @@ mod tuning;
 mod write;
 mod yaml;
 
-pub use expression::{EvalError, ExpressionError, HostExpression, HostView, RuleExpression, RuleView};
+pub use expression::{EvalError, ExpressionError, HostExpression, HostView, Kept, RuleExpression, RuleView};
 /// JSON Schema (2020-12) of one document, for editors. What is right by it may still be refused: names that nobody has,
 /// expressions that do not compile.
 pub const SCHEMA: &str = include_str!("schema.json");

@@ -70,11 +70,12 @@ impl Prospect {
                 changed: Vec::new(),
                 unfit: Vec::new(),
             };
+            let view = after.view(agent, &facts, &labels);
             let concerned: BTreeSet<&CheckName> =
                 self.checks.iter().chain(self.resolver.concerned(before, &after)).collect();
             for name in concerned {
                 let before = outcomes.get(name);
-                let after = self.resolver.outcome(name, &after, (agent, &facts, &labels));
+                let after = self.resolver.outcome(name, &after, &view);
                 if before == after.as_ref() {
                     continue;
                 }

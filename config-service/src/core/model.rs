@@ -244,8 +244,9 @@ impl Model {
                     entry.scope = resolver.scope(agent, &facts, &labels);
                 }
                 let scope = &entry.scope;
+                let host = scope.view(agent, &facts, &labels);
                 let mut set = |name: &CheckName| {
-                    match resolver.outcome(name, scope, (agent, &facts, &labels)) {
+                    match resolver.outcome(name, scope, &host) {
                         Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
                         None => entry.outcomes.remove(name),
                     };

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use documents::{Outcome, Resolver, Scope};
+use documents::{HostView, Outcome, Resolver, Scope};
 use protocol::{AgentId, CheckName, Origin, document::Kind, rollout::Rollout};
 
 use super::{
@@ -158,15 +158,15 @@ impl Model {
         let Some(former) = &self.rollouts.former else { return Vec::new() };
         let differs = |agent: &AgentId| {
             let Some((facts, labels, _, _)) = self.view(agent) else { return false };
-            let host = (agent, &facts, &labels);
             let scope = |resolver: &Resolver| resolver.scope(agent, &facts, &labels);
             let (before, after) = (scope(&former.resolver), scope(self.resolver()));
+            let views = (before.view(agent, &facts, &labels), after.view(agent, &facts, &labels));
             former.changed.iter().any(|name| {
-                let runs = |resolver: &Resolver, scope: &Scope| {
+                let runs = |resolver: &Resolver, scope: &Scope, host: &HostView<'_>| {
                     let outcome = resolver.outcome(name, scope, host);
                     outcome.filter(|outcome| matches!(outcome, Outcome::Runs(_)))
                 };
-                runs(&former.resolver, &before) != runs(self.resolver(), &after)
+                runs(&former.resolver, &before, &views.0) != runs(self.resolver(), &after, &views.1)
             })
         };
         agents.iter().filter(|agent| differs(agent)).cloned().collect()
