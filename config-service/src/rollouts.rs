@@ -311,7 +311,6 @@ impl Watch {
         let seen = self.seen();
         let known = rollout.state.is_open() && seen.rollout == rollout.revision;
         RolloutStatus {
-            concerned: known.then_some(u64::try_from(seen.concerned.len()).unwrap_or(u64::MAX)),
             applied: known.then_some(seen.evidence.applied),
             failures: if known { seen.evidence.failures() } else { Vec::new() },
             rollout,

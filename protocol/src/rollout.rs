@@ -118,6 +118,9 @@ pub struct Rollout {
     pub reason: String,
     /// When it came into this state or stage, in milliseconds since 1970.
     pub since_ms: u64,
+    /// Hosts that the change concerned when it began. A replica that knows fewer of them does not judge.
+    #[serde(default)]
+    pub concerned: u64,
     /// Stages that were reached, in order. Passed over is one that would have reached no further host.
     #[serde(default)]
     pub reached: Vec<Stage>,
@@ -213,10 +216,7 @@ pub struct RolloutList {
 pub struct RolloutStatus {
     #[serde(flatten)]
     pub rollout: Rollout,
-    /// Hosts that the change concerns. This and the following only while it is open.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concerned: Option<u64>,
-    /// Hosts of the stages so far that say that they run it.
+    /// Hosts of the stages so far that say that they run it. This and the failures only while it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<u64>,
     /// Hosts that failed, the first of them.

@@ -23,7 +23,7 @@ const COLUMNS: [Column<RolloutStatus>; 6] = [
         title: "HOSTS",
         cell: |row, _| {
             let reached = row.rollout.reached.last().map_or(0, |stage| stage.hosts);
-            row.concerned.map_or(reached.to_string(), |all| format!("{reached} of {all}"))
+            format!("{reached} of {}", row.rollout.concerned)
         },
     },
     Column { title: "SINCE", cell: |row, now| age(row.rollout.since_ms, now) },
@@ -130,8 +130,8 @@ fn described(status: &RolloutStatus, now: u64) -> String {
         let (hosts, ago) = (stage.hosts, age(stage.at_ms, now));
         let _infallible = writeln!(text, "           {share}: {hosts} hosts, {ago} ago");
     }
-    if let (Some(applied), Some(concerned)) = (status.applied, status.concerned) {
-        let _infallible = writeln!(text, "hosts      {applied} of {concerned} run it");
+    if let Some(applied) = status.applied {
+        let _infallible = writeln!(text, "hosts      {applied} of {} run it", status.rollout.concerned);
     }
     if *state == RolloutState::Paused {
         let _infallible = writeln!(text, "next       `dogwatch rollout resume`, `abort` or `promote`");

@@ -99,6 +99,7 @@ pub(crate) fn start(
         state: RolloutState::Running,
         reason: String::new(),
         since_ms: now,
+        concerned: line.len(),
         reached: vec![Stage { stage, hosts, limit, revision, at_ms: now }],
     })
 }
@@ -165,9 +166,12 @@ pub(crate) fn decide(rollout: &Rollout, evidence: &Evidence, line: &Line, now: u
     if rollout.state != RolloutState::Running {
         return None;
     }
-    let allowed = rollout.canary.max_failures.of(evidence.reached);
+    let last = rollout.reached.last()?;
+    // A replica that was rebuilt knows only the hosts that have asked since.
+    let reached = evidence.reached.max(last.hosts);
+    let allowed = rollout.canary.max_failures.of(reached);
     if evidence.count() > allowed {
-        return Some(moved(rollout, RolloutState::RolledBack, told(evidence, allowed), now));
+        return Some(moved(rollout, RolloutState::RolledBack, told(evidence, reached, allowed), now));
     }
     // A clock that was set back would stop the rollout for as long.
     let age = now.saturating_sub(rollout.since_ms);
@@ -175,16 +179,22 @@ pub(crate) fn decide(rollout: &Rollout, evidence: &Evidence, line: &Line, now: u
     if age < bake {
         return None;
     }
+    let patience = bake.saturating_mul(2).saturating_add(PATIENCE_MS);
+    let (known, concerned) = (line.len(), rollout.concerned);
+    if known < concerned {
+        let reason = format!(
+            "it began with {concerned} hosts that it concerns, and {known} of them are known now: see `dogwatch hosts`, then promote or abort it"
+        );
+        return (age >= patience).then(|| moved(rollout, RolloutState::Paused, reason, now));
+    }
     let heard = evidence.applied.saturating_add(evidence.count());
-    if heard.saturating_mul(2) < evidence.reached {
-        let patience = bake.saturating_mul(2).saturating_add(PATIENCE_MS);
-        let (applied, reached) = (evidence.applied, evidence.reached);
+    if heard.saturating_mul(2) < reached {
+        let applied = evidence.applied;
         let reason = format!(
             "only {applied} of {reached} hosts say that they run it: see `dogwatch hosts`, then resume or abort it"
         );
         return (age >= patience).then(|| moved(rollout, RolloutState::Paused, reason, now));
     }
-    let last = rollout.reached.last()?;
     let Some((stage, hosts, limit)) = line.next(&rollout.canary, last.stage + 1, Some(last.limit)) else {
         return Some(moved(rollout, RolloutState::Finished, String::new(), now));
     };
@@ -194,12 +204,12 @@ pub(crate) fn decide(rollout: &Rollout, evidence: &Evidence, line: &Line, now: u
     Some(next)
 }
 
-fn told(evidence: &Evidence, allowed: u64) -> String {
+fn told(evidence: &Evidence, reached: u64, allowed: u64) -> String {
     let first = evidence.failures.iter().next().map_or_else(String::new, |(agent, (check, reason))| {
         let check = check.as_ref().map_or_else(|| "the configuration".to_owned(), ToString::to_string);
         format!("; {agent}, {check}: {reason}")
     });
-    let (failed, reached) = (evidence.count(), evidence.reached);
+    let failed = evidence.count();
     format!("{failed} of {reached} hosts failed, more than the {allowed} allowed{first}")
 }
 
@@ -382,6 +392,22 @@ mod tests {
         assert_eq!(decide(&paused, &silent, &line, u64::MAX), None, "until somebody decides");
         let heard = Evidence { reached: 5, applied: 3, ..Evidence::default() };
         assert_eq!(decide(&rollout, &heard, &line, 2_000).unwrap().reached.len(), 2);
+    }
+
+    #[test]
+    fn a_replica_that_does_not_know_the_fleet_does_not_judge() {
+        let agents = agents(100);
+        let rollout = begin(canary(&["50%", "100%"], 1_000, "5%"), &line(&agents, 7));
+        for known in [0, 1, 99] {
+            let known = agents.get(..known).unwrap();
+            let (mut evidence, line) = (fine(&rollout, known), line(known, 7));
+            assert_eq!(decide(&rollout, &evidence, &line, 1_000 + 1_000), None);
+            // Two of the fifty that it was to reach are no more than 5%, however few are known.
+            agents.iter().take(2).for_each(|agent| evidence.failed(agent, None, "x"));
+            assert_eq!(decide(&rollout, &evidence, &line, 1_000 + 1_000), None);
+            let paused = decide(&rollout, &evidence, &line, 1_000 + 2_000 + PATIENCE_MS).unwrap();
+            assert_eq!(paused.state, RolloutState::Paused);
+        }
     }
 
     #[test]
