@@ -1,6 +1,9 @@
 //! Putting the agent together.
 
-use std::sync::Arc;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use protocol::CheckName;
 use service_kit::{Context, files::DataFolder};
@@ -13,10 +16,11 @@ use crate::{
     metrics::Metrics,
     outbound::{
         checks::{Checks, Clock, Handle},
+        probe::command,
         sender::Sender,
     },
     settings::Settings,
-    store::{results::Results, spool::Limits},
+    store::{life, results::Results, spool::Limits},
 };
 
 /// Start the agent. It needs no broker: it begins with the last good configuration and its spool (G7).
@@ -28,6 +32,17 @@ use crate::{
 /// When the state folder or the policy cannot be used, or no id can be made for this host.
 pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     launch(settings, ctx).await.map(drop)
+}
+
+/// End the commands of an agent that was killed: the folder is locked, so that it lives no more.
+fn begin_life(folder: &Path) {
+    let left = life::former(folder).map_or(0, |former| command::end_former(&former));
+    if left > 0 {
+        tracing::warn!(processes = left, "ended what the checks of an agent that was killed left behind");
+    }
+    if let Err(error) = life::save(folder, &command::life()) {
+        tracing::warn!(%error, "if this agent is killed, what its checks run then will not be ended at the next start");
+    }
 }
 
 /// What [`crate::program`] needs of an agent that runs.
@@ -55,11 +70,14 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
         let (metrics, now) = (metrics.clone(), clock.now());
         tokio::task::spawn_blocking(move || {
             let folder = DataFolder::open(&path)?;
+            begin_life(folder.path());
             let results = Results::open(&folder.path().join("spool"), limits, now, metrics)?;
             anyhow::Ok((folder, results))
         })
         .await??
     };
+    let checks_folder = folder.path().join("checks");
+    let folder = Arc::new(Mutex::new(folder));
     tracing::info!(%agent, state = %settings.state.display(), "this agent");
 
     let link = link::follow(&ctx);
@@ -67,7 +85,7 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
     let follower = Follower {
         ctx: ctx.clone(),
         agent: agent.clone(),
-        folder: folder.path().to_owned(),
+        folder: Arc::clone(&folder),
         local: local_changes,
         poll: settings.poll,
         seed,
@@ -81,7 +99,7 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
     let (stop, quiet) = (ctx.tasks.token(), CancellationToken::new());
     let concurrency = usize::from(settings.concurrency);
     let checks = Checks::new(agent.clone(), clock, results.clone(), metrics.clone(), concurrency)
-        .remembering_in(folder.path().join("checks"))
+        .remembering_in(checks_folder)
         .pause_after(settings.guard.pause_after);
     let running = Running {
         local,

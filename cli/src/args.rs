@@ -115,12 +115,40 @@ pub(crate) enum ClientCommand {
     /// Accounts of what happened
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Ready-made documents: checks for Linux servers, databases and other services
+    #[command(subcommand)]
+    Library(LibraryCommand),
     /// JSON Schema of documents, with which editors complete and check them
     Schema,
     /// Ask a part of dogwatch whether it is ready; for health checks of containers
     Health {
         /// Such as http://127.0.0.1:5010/readyz
         url: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LibraryCommand {
+    /// What there is
+    List {
+        /// Form of the output; JSON is one object per line
+        #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Print the documents of one
+    Show {
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Write them as files, to be changed and applied
+    ///
+    /// A file that is there already, and differs, is left as it is.
+    Add {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        /// Folder to write into
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        to: PathBuf,
     },
 }
 

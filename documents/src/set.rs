@@ -20,7 +20,7 @@ pub const DOCUMENTS: usize = 10_000;
 /// Longest path of a file, in bytes: it stands in front of each problem.
 const PATH: usize = 1_024;
 /// Most problems that are reported at once.
-const PROBLEMS: usize = 1_000;
+pub(crate) const PROBLEMS: usize = 1_000;
 
 /// The documents of a set of files, in the order in which they stand there. `exists` says which documents there are
 /// besides: a rule may refer to those. Their variables are not known, so any variable may be used.
@@ -123,6 +123,10 @@ fn across(
             let (kind, name, place) = (reference.kind, &reference.name, reference.place);
             if defined.contains(&(kind, name)) || exists(kind, name) {
                 continue;
+            }
+            if found.len() > PROBLEMS {
+                // Nobody reads on, and each looks for a name that is near.
+                return;
             }
             let names: Vec<&str> =
                 defined.iter().filter(|(defined, _)| *defined == kind).map(|(_, name)| *name).collect();

@@ -8,13 +8,17 @@ use protocol::{
 };
 use serde_json::Value;
 
-use crate::{HostExpression, kinds::Read, resolve::in_order, template, tuning, yaml::Place};
+use crate::{HostExpression, kinds::Read, resolve::in_order, set::PROBLEMS, template, tuning, yaml::Place};
 
 /// Documents that there are besides, by kind and name.
 pub(crate) type Beside<'a> = BTreeMap<(Kind, &'a str), &'a Document>;
 
 /// Most documents that are named in one problem.
 const NAMED: usize = 3;
+/// Most groups of a circle that are named.
+const SHOWN: usize = 10;
+/// Most values that are tried; what is wrong with others shows on the hosts that have them.
+const TRIED: usize = 100_000;
 
 pub(crate) fn check(
     files: &[SourceFile],
@@ -75,7 +79,9 @@ fn circles(read: &[(usize, Read)], rest: &[&Document], problem: &mut impl FnMut(
         let next = circle.iter().cycle().skip(1);
         let place = circle.iter().zip(next).find_map(|(from, to)| places.get(&(from.as_str(), to.as_str())));
         let Some((index, place)) = place else { continue };
-        let way: Vec<&str> = circle.iter().chain(circle.first()).map(String::as_str).collect();
+        let mut way: Vec<&str> = circle.iter().take(SHOWN).map(String::as_str).collect();
+        way.extend((circle.len() > SHOWN).then_some("…"));
+        way.extend(circle.first().map(String::as_str));
         let message =
             format!("groups ask for one another in a circle: {}; take one of them out", way.join(" → "));
         problem(*index, *place, message);
@@ -104,13 +110,15 @@ fn values<'v>(read: &'v [(usize, Read)], rest: &[&'v Document]) -> Values<'v> {
 }
 
 fn unknown(read: &[(usize, Read)], values: &Values<'_>, problem: &mut impl FnMut(usize, Place, String)) {
+    let known: Vec<&str> = values.keys().copied().collect();
+    let mut count = 0;
     for (index, read) in read {
         for (name, place) in &read.asked {
             if values.contains_key(name.as_str()) {
                 continue;
             }
-            let known: Vec<&str> = values.keys().copied().collect();
-            let hint = crate::nearest::hint(name, &known);
+            count += 1;
+            let hint = if count <= PROBLEMS { crate::nearest::hint(name, &known) } else { String::new() };
             let message = format!(
                 "no document gives the variable {name:?}{hint}: add it to one of kind Variables, or correct the name"
             );
@@ -127,49 +135,57 @@ fn taken_away(
     values: &Values<'_>,
     problem: &mut impl FnMut(usize, Place, String),
 ) {
+    let replaced = |(_, read): &(usize, Read)| matches!(&read.identity, Some((Kind::Variables, name)) if beside.contains_key(&(Kind::Variables, name.as_str())));
+    if !read.iter().any(replaced) {
+        return;
+    }
+    let mentioned = mentioned(rest);
     for (index, read) in read {
         let Some((Kind::Variables, name)) = &read.identity else { continue };
         let Some(Document::Variables(before)) = beside.get(&(Kind::Variables, name.as_str())) else {
             continue;
         };
-        for var in before.vars.keys().filter(|var| !values.contains_key(var.as_str())) {
-            let asks = |document: &&&Document| {
-                let text = serde_json::to_string(document).unwrap_or_default();
-                mentions(&text, &format!("vars.{var}")) || text.contains(&format!("vars[\\\"{var}\\\"]"))
-            };
-            let names: Vec<String> = rest
-                .iter()
-                .filter(asks)
-                .take(NAMED)
-                .map(|document| format!("{} {}", document.kind(), document.name()))
-                .collect();
-            if !names.is_empty() {
-                let message = format!(
-                    "the variable {var:?} is gone from here, and asked for by {}: change them in the same set",
-                    names.join(", ")
-                );
-                problem(*index, read.place, message);
-            }
+        let gone = before.vars.keys().filter(|var| !values.contains_key(var.as_str()));
+        for (var, asking) in gone.filter_map(|var| Some((var, mentioned.get(var)?))) {
+            let message = format!(
+                "the variable {var:?} is gone from here, and asked for by {}: change them in the same set",
+                asking.join(", ")
+            );
+            problem(*index, read.place, message);
         }
     }
 }
 
-/// Whether `word` stands in `text` and does not go on.
-fn mentions(text: &str, word: &str) -> bool {
-    text.match_indices(word).any(|(at, _)| {
-        let next = text.get(at + word.len()..).and_then(|rest| rest.chars().next());
-        !next.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
-    })
+/// The first documents that ask for each variable, whatever they are.
+fn mentioned(documents: &[&Document]) -> BTreeMap<String, Vec<String>> {
+    let mut mentioned: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for document in documents {
+        let text = serde_json::to_string(document).unwrap_or_default();
+        for opening in ["vars.", "vars[\\\""] {
+            for (at, _) in text.match_indices(opening) {
+                let rest = text.get(at + opening.len()..).unwrap_or_default();
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                let asking = mentioned.entry(rest.get(..end).unwrap_or_default().to_owned()).or_default();
+                let name = format!("{} {}", document.kind(), document.name());
+                if asking.len() < NAMED && !asking.contains(&name) {
+                    asking.push(name);
+                }
+            }
+        }
+    }
+    mentioned
 }
 
 /// Schedules and thresholds that are none with a value that a document gives.
 fn wrong_values(read: &[(usize, Read)], values: &Values<'_>, problem: &mut impl FnMut(usize, Place, String)) {
+    let mut left = TRIED;
     for (index, read) in read {
         for (key, place, text) in &read.tuned {
             // With several variables, which values come together is known on a host.
             let names: BTreeSet<&str> = template::names(text).unwrap_or_default().into_iter().collect();
             let [name] = names.into_iter().collect::<Vec<_>>()[..] else { continue };
-            for (document, value) in values.get(name).into_iter().flatten() {
+            for (document, value) in values.get(name).into_iter().flatten().take(left) {
+                left -= 1;
                 let vars = [(name.to_owned(), (*value).clone())].into();
                 let filled = template::fill(text, &vars).map_err(|error| format!("{key}: {error}"));
                 if let Err(error) = filled.and_then(|filled| tuning::check(key, &filled)) {

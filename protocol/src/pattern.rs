@@ -1,13 +1,14 @@
-//! The regular expression of a check with `output: text`: what of the text is its value.
+//! The regular expressions of checks, with the same bounds wherever one stands: in `output: text`, and in the options of
+//! built-in checks.
 
 use regex_lite::{Regex, RegexBuilder};
 
 /// Longest pattern, in bytes.
 pub const LENGTH: usize = 1_024;
-/// Largest compiled pattern, in bytes. The time of a search grows with this and with the text (64 KiB at most).
-const COMPILED: usize = 64 * 1024;
+/// Largest compiled pattern, in bytes. The time of a search grows with this and with the text.
+const COMPILED: usize = 256 * 1024;
 /// Deepest nesting of groups.
-const NESTING: u32 = 32;
+const NESTING: u32 = 50;
 
 /// A pattern that compiles. Its classes (`\w`, `\d`, `\s`) and `(?i)` know ASCII only; there is no look-around.
 #[derive(Debug, Clone)]
@@ -30,6 +31,17 @@ impl Pattern {
         }
         let built = RegexBuilder::new(text).size_limit(COMPILED).nest_limit(NESTING).build();
         built.map(Self).map_err(|reason| error(reason.to_string()))
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
     }
 
     /// The first group that took part in the first match, or the whole match where the pattern has no group.
@@ -63,11 +75,21 @@ mod tests {
         }
     }
 
+    fn deep(groups: usize) -> String {
+        format!("{}a{}", "(".repeat(groups), ")".repeat(groups))
+    }
+
+    /// What was taken once is taken for ever: documents hold it.
+    #[test]
+    fn patterns_up_to_the_limits_compile() {
+        for good in ["a{3000}", "[a-f0-9]{1000}", &"a".repeat(LENGTH), &deep(45)] {
+            assert!(Pattern::new(good).is_ok(), "{good}");
+        }
+    }
+
     #[test]
     fn what_does_not_compile_or_is_too_large_says_so() {
-        for bad in
-            ["(", "a{2", "[", "", r"(?=a)", "(a{1000}){1000}", &"a".repeat(LENGTH + 1), &"(".repeat(500)]
-        {
+        for bad in ["(", "a{2", "[", "", r"(?=a)", "(a{1000}){1000}", &"a".repeat(LENGTH + 1), &deep(51)] {
             let error = Pattern::new(bad).expect_err(bad).to_string();
             assert!(error.starts_with("this is not a regular expression: "), "{error}");
         }

@@ -78,8 +78,8 @@ fn is_zero(number: &u64) -> bool {
 pub struct Usage {
     /// Processor time, user and system, in microseconds.
     pub cpu_us: u64,
-    /// Peak memory in bytes: of all its processes in a cgroup of its own, else of the largest one. 0: not known, as for
-    /// short commands that are smaller than the agent itself.
+    /// Peak memory in bytes: of all its processes in a cgroup of its own, else of the largest one. Of a short
+    /// command that is smaller than the agent itself: that of the agent, which it did not exceed. 0: not known.
     pub memory_bytes: u64,
 }
 

@@ -55,7 +55,7 @@ pub fn remove_leftovers(folder: &Path, is_leftover: impl Fn(&str) -> bool) -> io
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -87,10 +87,31 @@ impl DataFolder {
             .open(path.join("lock"))
             .map_err(io)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
             Err(TryLockError::WouldBlock) => Err(DataFolderError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(io(error)),
         }
+    }
+
+    /// Make a folder that was removed under this process again, and lock it. `true` when it had gone, or its lock had.
+    ///
+    /// # Errors
+    /// [`DataFolderError`] when another process uses the folder now, or it cannot be written.
+    pub fn put_back(&mut self) -> Result<bool, DataFolderError> {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let io = |error| DataFolderError::Io(self.path.clone(), error);
+        let ours = self.lock.metadata().map_err(io)?;
+        match fs::metadata(self.path.join("lock")) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        let again = Self::open(&self.path)?;
+        // Whoever made it again may not have known that it is private.
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)).map_err(io)?;
+        *self = again;
+        Ok(true)
     }
 
     #[must_use]
@@ -111,6 +132,26 @@ mod tests {
         assert!(matches!(DataFolder::open(&path), Err(DataFolderError::InUse(_))));
         drop(first);
         assert!(DataFolder::open(&path).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_made_and_locked_again() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let mut ours = DataFolder::open(&path).unwrap();
+        assert!(!ours.put_back().unwrap());
+        fs::remove_dir_all(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(ours.put_back().unwrap() && !ours.put_back().unwrap());
+        assert!(matches!(DataFolder::open(&path), Err(DataFolderError::InUse(_))));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        // Another process was faster.
+        fs::remove_dir_all(&path).unwrap();
+        let theirs = DataFolder::open(&path).unwrap();
+        assert!(matches!(ours.put_back(), Err(DataFolderError::InUse(_))));
+        drop(theirs);
+        assert!(ours.put_back().unwrap());
     }
 
     #[test]

@@ -229,6 +229,18 @@ impl Delivery {
         }
     }
 
+    /// Whether nothing will have to be done with what there is up to `end` before something happens.
+    #[must_use]
+    pub fn is_at_rest(&self, end: u64) -> bool {
+        let waiting = self.unsure || self.loss_untold || self.confirmed > self.stored;
+        !self.connected
+            || (!waiting
+                && !self.asking
+                && self.in_flight.is_empty()
+                && self.live.is_none()
+                && self.next >= end)
+    }
+
     /// Whether to ask ingest now. Call [`Self::ask`] when doing so.
     #[must_use]
     pub fn should_ask(&self, now: u64) -> bool {
@@ -412,7 +424,9 @@ mod tests {
         delivery.confirm(0, 2);
         delivery.stored(0, 2);
         assert!(!delivery.should_ask(1_000_000));
+        assert!(delivery.is_at_rest(3) && !delivery.is_at_rest(4));
         delivery.lost(1_000_000);
+        assert!(!delivery.is_at_rest(3));
         assert!(delivery.should_ask(1_000_000 + FIRST_ANSWER_MS));
         delivery.ask();
         delivery.answered(1_002_000, Some(2));

@@ -3,7 +3,11 @@
 //! The last good one is on disk and runs from the start, broker or not (G7). Each revision is answered with a report:
 //! it runs, or why not (G8). What is refused or unreadable changes nothing here.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, StreamExt};
 use protocol::{
@@ -12,7 +16,9 @@ use protocol::{
     subject,
 };
 use service_kit::{
-    Backoff, Context, report,
+    Backoff, Context,
+    files::DataFolder,
+    report,
     request::{RequestError, TIMEOUT, request},
 };
 use tokio::{sync::watch, time::Instant};
@@ -21,7 +27,7 @@ use super::local::Local;
 use crate::{
     core::check::{Plan, WireConfig, WireReply, cut},
     metrics::Metrics,
-    outbound::probe::own_facts::HostFacts,
+    outbound::probe::{command, own_facts::HostFacts},
     store,
 };
 
@@ -32,7 +38,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 pub struct Follower {
     pub ctx: Context,
     pub agent: AgentId,
-    pub folder: PathBuf,
+    pub folder: Arc<Mutex<DataFolder>>,
     /// What the host itself says; changed by a reload.
     pub local: watch::Receiver<Local>,
     pub poll: Duration,
@@ -107,6 +113,7 @@ impl Follower {
                     }
                     () = tokio::time::sleep_until(next) => {}
                 }
+                state.keep_folder().await;
                 if *link.borrow_and_update() == 0 {
                     next = Instant::now() + poll;
                     continue;
@@ -135,7 +142,7 @@ impl Follower {
 
 impl State {
     fn load(&mut self) {
-        let loaded = store::config::load(&self.follower.folder).map_err(|error| error.to_string());
+        let loaded = store::config::load(&self.path()).map_err(|error| error.to_string());
         let plan = loaded.and_then(|wire| {
             self.wire = wire;
             self.wire.as_ref().map(|wire| self.read(wire)).transpose()
@@ -157,6 +164,35 @@ impl State {
                     "the saved configuration cannot be used: waiting for the config-service"
                 );
             }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        folder(&self.follower.folder).path().to_owned()
+    }
+
+    /// What was removed under the running agent is written again: a start without a broker needs it.
+    async fn keep_folder(&self) {
+        let data = Arc::clone(&self.follower.folder);
+        let kept = tokio::task::spawn_blocking(move || {
+            let mut data = folder(&data);
+            if data.put_back()? {
+                tracing::warn!(folder = %data.path().display(), "the state folder was removed, and is made again");
+                store::life::save(data.path(), &command::life())?;
+            }
+            anyhow::Ok(store::config::is_there(data.path()))
+        });
+        let kept = kept.await.map_err(anyhow::Error::from).flatten();
+        let kept = match (kept, self.wire.clone()) {
+            (Ok(false), Some(wire)) => {
+                let path = self.path();
+                let saved = tokio::task::spawn_blocking(move || store::config::save(&path, &wire)).await;
+                saved.map_err(anyhow::Error::from).and_then(|saved| Ok(saved?))
+            }
+            (kept, _) => kept.map(drop),
+        };
+        if let Err(error) = kept {
+            tracing::error!(error = format!("{error:#}"), "the state folder is not as it has to be");
         }
     }
 
@@ -258,7 +294,7 @@ impl State {
         }
         tracing::info!(revision, checks = plan.checks.len(), "configuration applied");
         self.plan.send_replace(Arc::new(plan));
-        let (folder, saved) = (self.follower.folder.clone(), wire.clone());
+        let (folder, saved) = (self.path(), wire.clone());
         self.wire = Some(wire);
         let saved = tokio::task::spawn_blocking(move || store::config::save(&folder, &saved)).await;
         if let Err(error) = saved.map_err(std::io::Error::other).flatten() {
@@ -292,6 +328,10 @@ impl State {
             self.last_failure = reason;
         }
     }
+}
+
+fn folder(folder: &Mutex<DataFolder>) -> MutexGuard<'_, DataFolder> {
+    folder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One text for what is wrong with the facts folder.

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 
 /// The client tells of its connection by events, which it drops when there are many: look now and then as well.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// While it is there: its loss is noticed by whoever sends, too.
+const CONNECTED_LOOK_EVERY: Duration = Duration::from_secs(30);
 /// It tells a moment before its state changes.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -28,7 +30,7 @@ pub fn follow(ctx: &Context) -> watch::Receiver<u64> {
                 () = sender.closed() => return,
                 // An error would mean that `ready` is gone, which this task holds.
                 _ = told.changed() => wait = LOOK_AGAIN,
-                () = tokio::time::sleep(wait) => wait = LOOK_EVERY,
+                () = tokio::time::sleep(wait) => wait = if connected { CONNECTED_LOOK_EVERY } else { LOOK_EVERY },
             }
         }
     });

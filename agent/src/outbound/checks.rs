@@ -10,7 +10,7 @@ use std::{
 use jiff::tz::TimeZone;
 use protocol::{AgentId, CheckName, CheckResult, ErrorCode, Origin, VERSION, run::RunEvent};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch},
     task::{Id, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -295,7 +295,7 @@ fn pauses(pauses: &Mutex<Pauses>) -> std::sync::MutexGuard<'_, Pauses> {
 
 impl Run {
     /// Run the check, or say why it is paused. After too many runs over a limit it is paused from now on.
-    async fn guarded(&self) -> Option<Ran> {
+    async fn guarded(&self, place: &mut Option<SemaphorePermit<'_>>) -> Option<Ran> {
         let (now, name) = (self.clock.now(), &self.check.name);
         let paused = pauses(&self.pauses).paused(now, name).cloned();
         if let Some(pause) = paused {
@@ -307,7 +307,7 @@ impl Run {
                 keep: None,
             });
         }
-        let mut ran = self.prober.run(&self.check, &self.cancel).await?;
+        let mut ran = self.prober.run_in(&self.check, &self.cancel, place).await?;
         let now = self.clock.now();
         let mut pauses = pauses(&self.pauses);
         let overrun = overrun(ran.timed_out, ran.finding.signal, ran.finding.exit_code);
@@ -324,15 +324,15 @@ impl Run {
             let (revision, timeout_ms) = (self.revision, self.check.timeout_ms);
             live.event(RunEvent::Started { revision, timeout_ms }).await;
         }
-        let permit = tokio::select! {
-            permit = self.permits.acquire() => permit,
+        let mut place = tokio::select! {
+            place = self.permits.acquire() => place.ok(),
             () = self.cancel.cancelled() => return,
         };
         let (at_ms, started) = (service_kit::now_ms(), Instant::now());
-        let Some(mut ran) = self.guarded().await else {
+        let Some(mut ran) = self.guarded(&mut place).await else {
             return;
         };
-        drop(permit);
+        drop(place);
         if ran.timed_out {
             self.metrics.checks_timed_out.inc();
         }

@@ -42,9 +42,12 @@ const READ: usize = 512;
 const FRESH_MS: u64 = 60_000;
 /// Results that come within this time are synced and sent together.
 const GATHER: Duration = Duration::from_millis(20);
+/// How often to look whether something is due, while something is under way.
 const TICK: Duration = Duration::from_secs(1);
+/// And while nothing is: only age ends results then. Each look wakes the host.
+const REST: Duration = Duration::from_secs(20);
 /// How often the watermark is kept for the next start, at most.
-const SAVE_EVERY: Duration = Duration::from_secs(10);
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// An ingest that answers nonsense does not make one epoch after the other.
 const EPOCH_MIN_MS: u64 = 600_000;
@@ -85,6 +88,9 @@ struct State {
     asking: Option<BoxFuture<'static, Answer>>,
     backoff: Backoff,
     unnumbered_in_flight: bool,
+    /// When it was last looked what is due, and the watermark kept.
+    tended: Instant,
+    saved: Option<Instant>,
     /// Each failure is logged once until something succeeds.
     failing: bool,
 }
@@ -109,13 +115,14 @@ impl Sender {
             asking: None,
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)),
             unnumbered_in_flight: false,
+            tended: Instant::now(),
+            saved: None,
             failing: false,
             sender: self,
         };
         if *link.borrow_and_update() > 0 {
             state.delivery.connected(state.now());
         }
-        let (mut tick, mut save) = (tokio::time::interval(TICK), tokio::time::interval(SAVE_EVERY));
         let mut deadline: Option<Instant> = None;
         loop {
             state.ask_if_due().await;
@@ -127,6 +134,7 @@ impl Sender {
                 break;
             }
             let results = state.sender.results.clone();
+            let next_look = state.next_look();
             let next_part = Duration::from_millis(state.pace.wait().max(1));
             tokio::select! {
                 outcomes = state.publisher.outcomes() => state.published(outcomes?).await,
@@ -153,8 +161,7 @@ impl Sender {
                         Err(error) => tracing::warn!(%error, "a watermark cannot be read"),
                     }
                 }
-                _ = tick.tick() => state.tend().await,
-                _ = save.tick() => state.save().await,
+                () = tokio::time::sleep_until(next_look) => state.tend().await,
                 () = quiet.cancelled(), if deadline.is_none() => deadline = Some(Instant::now() + LAST_WORDS),
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
             }
@@ -333,7 +340,7 @@ impl State {
         if self.sender.until == SpoolUntil::Acknowledged {
             let seq = self.delivery.acknowledged();
             // Never above what was numbered.
-            let _let_go = self.sender.results.spool(move |spool| spool.stored(now, seq)).await;
+            let _let_go = self.sender.results.stored(now, seq).await;
         }
     }
 
@@ -431,7 +438,7 @@ impl State {
             return true;
         }
         let (seq, now) = (stored.seq, self.now());
-        if self.sender.results.spool(move |spool| spool.stored(now, seq)).await.is_ok() {
+        if self.sender.results.stored(now, seq).await.is_ok() {
             self.delivery.stored(now, seq);
             return true;
         }
@@ -460,16 +467,32 @@ impl State {
         false
     }
 
-    async fn tend(&mut self) {
-        let now = self.now();
-        self.sender.results.expire(now).await;
+    fn next_look(&self) -> Instant {
+        let results = &self.sender.results;
+        let rests = !self.paced
+            && self.asking.is_none()
+            && self.publisher.is_idle()
+            && self.delivery.is_at_rest(results.next_seq())
+            && !results.is_unsynced()
+            && !results.may_hold_unnumbered();
+        self.tended + if rests { REST } else { TICK }
     }
 
-    async fn save(&mut self) {
-        let saved = self.sender.results.spool(crate::store::spool::Spool::save_watermark).await;
-        if let Err(error) = saved {
-            tracing::debug!(error = report(&error), "the watermark is not kept for the next start");
+    async fn tend(&mut self) {
+        self.tended = Instant::now();
+        self.sender.results.expire(self.now()).await;
+        if self.saved.is_none_or(|saved| saved.elapsed() >= SAVE_EVERY) && self.save().await {
+            self.saved = Some(self.tended);
         }
+    }
+
+    /// `false` when it did not move since, or could not be kept.
+    async fn save(&mut self) -> bool {
+        let saved = self.sender.results.spool(crate::store::spool::Spool::save_watermark).await;
+        saved.unwrap_or_else(|error| {
+            tracing::debug!(error = report(&error), "the watermark is not kept for the next start");
+            false
+        })
     }
 }
 

@@ -11,9 +11,6 @@ use tokio_util::sync::CancellationToken;
 use super::checks::Handle;
 use crate::core::check::Plan;
 
-/// How often to look after the status line, without a watchdog.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-
 /// What is told of.
 pub struct Systemd {
     pub plan: watch::Receiver<Arc<Plan>>,
@@ -29,7 +26,7 @@ impl Systemd {
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         tell(&[NotifyState::Ready, NotifyState::Status(&self.status())]);
         let watchdog = sd_notify::watchdog_enabled();
-        let period = watchdog.map_or(LOOK_EVERY, |limit| limit / 2).max(Duration::from_millis(50));
+        let period = watchdog.map_or(Duration::MAX, |limit| limit / 2).max(Duration::from_millis(50));
         let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -37,10 +34,10 @@ impl Systemd {
                 () = stop.cancelled() => break,
                 Ok(()) = self.plan.changed() => tell(&[NotifyState::Status(&self.status())]),
                 Ok(()) = self.link.changed() => tell(&[NotifyState::Status(&self.status())]),
-                _ = tick.tick() => {
+                _ = tick.tick(), if watchdog.is_some() => {
                     // A schedule that stands still is what the watchdog is for: then nothing is said.
                     let turned = tokio::time::timeout(period, self.checks.turned()).await;
-                    if watchdog.is_some() && turned == Ok(true) {
+                    if turned == Ok(true) {
                         tell(&[NotifyState::Watchdog]);
                     }
                 }

@@ -26,6 +26,12 @@ pub fn load(folder: &Path) -> io::Result<Option<WireConfig>> {
     }
 }
 
+/// Whether one was saved, and is still there as far as can be seen.
+#[must_use]
+pub fn is_there(folder: &Path) -> bool {
+    folder.join(FILE).try_exists().unwrap_or(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

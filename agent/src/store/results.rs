@@ -12,17 +12,22 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use protocol::{CheckResult, limits};
 use tokio::sync::{Notify, oneshot};
 
-use super::spool::{Entry, Limits, Spool, SpoolError};
+use super::spool::{Entry, Limits, RolledBack, Spool, SpoolError};
 use crate::{core::output::fit, metrics::Metrics};
 
 /// Results, and bytes of them, in memory at most while the spool cannot be written.
 const OVERFLOW: usize = 1_000;
 const OVERFLOW_BYTES: usize = 8 * 1024 * 1024;
+
+/// Results that come within this time of one another are written together. In a burst a thread for each would cost more
+/// than all else that is done with it.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 /// Cheap to clone. Every call does its I/O on a thread where it may block.
 #[derive(Debug, Clone)]
@@ -32,6 +37,8 @@ pub struct Results {
     seen: Arc<Seen>,
     /// As many as there are runs at their end, at most.
     arrived: Arc<Mutex<Vec<Arrived>>>,
+    /// When results were last written.
+    written: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A result on its way into the spool.
@@ -103,6 +110,7 @@ impl Results {
             added: Arc::new(Notify::new()),
             seen,
             arrived: Arc::default(),
+            written: Arc::default(),
         })
     }
 
@@ -116,23 +124,35 @@ impl Results {
             arrived.len() == 1
         };
         if first {
-            // One thread writes all that came until it had the spool. More of them would only wait for the disk.
-            let (arrived, added) = (Arc::clone(&self.arrived), Arc::clone(&self.added));
-            self.with(move |inner| {
-                let all = std::mem::take(&mut *arrived.lock().unwrap_or_else(PoisonError::into_inner));
-                for Arrived { now_ms, mut result, kept } in all {
-                    fit(&mut result);
-                    // Whoever does not wait any more does not need it.
-                    let _gone = kept.send(inner.add(now_ms, result));
-                }
-                added.notify_one();
-            })
-            .await;
+            // A task of its own: the caller may stop waiting, and those that came after it do not.
+            tokio::spawn(self.clone().write_arrived());
         }
         match done.await {
             Ok(result) => result,
             Err(_) => std::panic::resume_unwind(Box::new("the write of a result panicked")),
         }
+    }
+
+    /// One thread writes all that came until it had the spool. More of them would only wait for the disk.
+    async fn write_arrived(self) {
+        let recent = |written: Instant| written.elapsed() < 4 * TOGETHER;
+        let burst = self.written.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(recent);
+        if burst {
+            tokio::time::sleep(TOGETHER).await;
+        }
+        let (arrived, written, added) =
+            (Arc::clone(&self.arrived), Arc::clone(&self.written), Arc::clone(&self.added));
+        self.with(move |inner| {
+            let all = std::mem::take(&mut *arrived.lock().unwrap_or_else(PoisonError::into_inner));
+            for Arrived { now_ms, mut result, kept } in all {
+                fit(&mut result);
+                // Whoever does not wait any more does not need it.
+                let _gone = kept.send(inner.add(now_ms, result));
+            }
+            *written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            added.notify_one();
+        })
+        .await;
     }
 
     /// Resolves after results were added.
@@ -232,6 +252,26 @@ impl Results {
     /// Give back one that could not be sent.
     pub async fn put_back(&self, result: CheckResult) {
         self.with(move |inner| inner.queue(result, true)).await;
+    }
+
+    /// Everything up to the number `seq` is stored elsewhere: it may go.
+    ///
+    /// # Errors
+    /// [`RolledBack`] when `seq` was never given.
+    pub async fn stored(&self, now_ms: u64, seq: u64) -> Result<(), RolledBack> {
+        // As a rule it is a number to be noted, and no file to be removed.
+        if let Ok(mut inner) = self.inner.try_lock()
+            && !inner.spool.would_let_go(seq)
+        {
+            return inner.spool.stored(now_ms, seq);
+        }
+        self.spool(move |spool| spool.stored(now_ms, seq)).await
+    }
+
+    /// Whether some results have no number, or may have none: `true` while somebody works here.
+    #[must_use]
+    pub fn may_hold_unnumbered(&self) -> bool {
+        !self.sees(|inner| inner.overflow.is_empty())
     }
 
     /// Whether nothing is to be done, found out without another thread: most of the time this host is idle. `false`
@@ -334,8 +374,6 @@ fn size(result: &CheckResult) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use protocol::{AgentId, CheckName, Origin, Status};
 
     use super::*;

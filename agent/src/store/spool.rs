@@ -87,6 +87,8 @@ pub struct Spool {
     /// The active segment may end in a part of a record that could not be removed.
     broken: bool,
     unsynced: bool,
+    /// The active segment is new in the folder.
+    unsynced_name: bool,
     cursors: [Option<Cursor>; 2],
     dropped: u64,
     /// Indexes of results that are here and will never be sent.
@@ -172,6 +174,7 @@ impl Spool {
             stored: numbering.map_or(0, |numbering| numbering.base.saturating_add(watermark)),
             broken: false,
             unsynced: true,
+            unsynced_name: true,
             cursors: [None; 2],
             dropped: 0,
             given_up: BTreeSet::new(),
@@ -252,7 +255,10 @@ impl Spool {
         self.put_back().map_err(self.io("make the folder again"))?;
         if self.unsynced {
             self.active.sync_data().map_err(self.io("sync"))?;
-            sync_folder(&self.folder).map_err(self.io("sync"))?;
+            if self.unsynced_name {
+                sync_folder(&self.folder).map_err(self.io("sync"))?;
+                self.unsynced_name = false;
+            }
             self.unsynced = false;
         }
         Ok(())
@@ -271,7 +277,7 @@ impl Spool {
         write_json(&self.folder, EPOCH_FILE, &self.numbering)?;
         write_private(&segment::path(&self.folder, active.first), &bytes)?;
         self.active = segment::open(&self.folder, active.first)?;
-        self.unsynced = true;
+        (self.unsynced, self.unsynced_name) = (true, true);
         self.stored_saved = self.numbering.base;
         tracing::warn!(folder = %self.folder.display(), "the folder of the spool was removed, and is made again");
         let gone = |segment: &Segment| !segment::path(&self.folder, segment.first).exists();
@@ -322,18 +328,33 @@ impl Spool {
         }
         self.stored = self.stored.max(index);
         self.given_up.retain(|given_up| *given_up > index);
-        let tidy = |active: &Segment| active.end <= self.stored + 1 && active.bytes > TIDY_BYTES;
-        if self.segments.back().is_some_and(tidy)
+        if self.is_untidy(self.stored)
             && let Err(error) = self.roll(now_ms)
         {
             tracing::debug!(error = service_kit::report(&error), "the spool could not be made smaller yet");
         }
-        while self.segments.len() > 1
-            && self.segments.front().is_some_and(|first| first.end <= self.stored + 1)
-        {
+        while self.is_front_done(self.stored) {
             self.drop_oldest();
         }
         Ok(())
+    }
+
+    /// Whether [`Self::stored`] would touch the disk.
+    #[must_use]
+    pub fn would_let_go(&self, seq: u64) -> bool {
+        let index = self.numbering.base.saturating_add(seq);
+        self.is_untidy(index) || self.is_front_done(index)
+    }
+
+    /// Whether the active segment is worth replacing when everything up to `index` is stored.
+    fn is_untidy(&self, index: u64) -> bool {
+        let tidy = |active: &Segment| active.end <= index.saturating_add(1) && active.bytes > TIDY_BYTES;
+        self.segments.back().is_some_and(tidy)
+    }
+
+    fn is_front_done(&self, index: u64) -> bool {
+        let done = |first: &Segment| first.end <= index.saturating_add(1);
+        self.segments.len() > 1 && self.segments.front().is_some_and(done)
     }
 
     /// Whether [`Self::expire`] has something to drop.
@@ -345,13 +366,13 @@ impl Spool {
         self.segments.iter().filter(holds).any(|segment| now_ms.saturating_sub(segment.newest_ms) > limit)
     }
 
-    /// Keep the watermark across restarts. Cheap when it did not move.
+    /// Keep the watermark across restarts. `false`, and cheap, when it did not move.
     ///
     /// # Errors
     /// [`SpoolError`]; then more is sent again after a restart.
-    pub fn save_watermark(&mut self) -> Result<(), SpoolError> {
+    pub fn save_watermark(&mut self) -> Result<bool, SpoolError> {
         if self.stored == self.stored_saved {
-            return Ok(());
+            return Ok(false);
         }
         // It must not be ahead of the results that it speaks of.
         self.sync()?;
@@ -359,7 +380,7 @@ impl Spool {
         let watermark = SavedWatermark { epoch: self.numbering.epoch, seq };
         write_json(&self.folder, STORED_FILE, &watermark).map_err(self.io("write the watermark"))?;
         self.stored_saved = self.stored;
-        Ok(())
+        Ok(true)
     }
 
     /// The result of the number `seq` will never be sent: go on as if it were not here. It is counted as dropped.
@@ -434,7 +455,7 @@ impl Spool {
         self.active = segment::open(&self.folder, self.next).map_err(self.io("begin a segment"))?;
         self.segments.push_back(Segment { first: self.next, end: self.next, bytes: 0, newest_ms: now_ms });
         self.broken = false;
-        self.unsynced = true;
+        (self.unsynced, self.unsynced_name) = (true, true);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod configuration;
 mod delivery;
 mod guard;
 mod hostile;
+mod killed;
 mod network;
 mod plugins;
 mod rig;

@@ -199,6 +199,11 @@ async fn a_run_says_what_it_cost() {
     // A small one does not get the figure of the agent that it was forked from.
     let usage = run(shell("echo 1; sleep 0.2"), RunSettings::default()).await.usage.unwrap();
     assert!((1..16 << 20).contains(&usage.memory_bytes), "{usage:?}");
+    // One that is gone before anybody looks took at most what the kernel says: never nothing.
+    for _ in 0..20 {
+        let usage = run(exec(&["true"]), RunSettings::default()).await.usage.unwrap();
+        assert!(usage.memory_bytes > 0, "{usage:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod files;
 mod history;
 mod http;
 mod keys;
+mod library;
 mod rollout;
 mod run;
 mod show;
@@ -54,6 +55,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
+            ClientCommand::Library(command) => library::run(&command),
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),
             ClientCommand::Health { url } => http::health(&url).await,
         }

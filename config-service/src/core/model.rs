@@ -544,6 +544,34 @@ mod tests {
         assert_eq!(model.hosts(&query, 1).hosts[0].checks.len(), 1);
     }
 
+    #[test]
+    fn a_change_of_variables_concerns_the_hosts_whose_checks_it_changes() {
+        let mut model = empty();
+        for (name, os) in [("a", "linux"), ("b", "freebsd")] {
+            model.seen(&agent(name), &request(os), 1).unwrap();
+        }
+        let before = "kind: Group\nname: l\nhosts: facts.os == \"linux\"\n---\nkind: Variables\nname: all\nvars: {max: 5, other: 1}\n---\nkind: Check\nname: c\nevery: 1m\nbuiltin: cpu\nwarning: '> ${vars.max}'\n";
+        assert_eq!(put(&mut model, before).len(), 2);
+        let variables = |text: &str| format!("kind: Variables\n{text}\n");
+        assert_eq!(put(&mut model, &variables("name: all\nvars: {max: 5, other: 2}")), []);
+        let near = variables("name: near\ngroup: l\nvars: {max: 9}");
+        let changes: Vec<LogChange> =
+            documents::read(&[SourceFile { path: "x".into(), text: near.clone() }], |_, _| true)
+                .unwrap()
+                .into_iter()
+                .map(|document| LogChange::DocumentPut { document })
+                .collect();
+        let mut prospect = super::super::effects::Prospect::new(&model, &changes);
+        prospect.look_at(&model, &model.agents());
+        let effects = prospect.effects();
+        assert_eq!((effects.hosts, effects.changed, &effects.details[0].agent), (1, 1, &agent("a")));
+        assert_eq!(put(&mut model, &near), [agent("a")]);
+        assert_eq!(put(&mut model, "kind: Group\nname: l\nmembers: [b]\n"), [agent("a"), agent("b")]);
+        let query = HostQuery { agent: Some(agent("b")), ..HostQuery::default() };
+        let host = model.hosts(&query).hosts.remove(0);
+        assert_eq!((host.groups.len(), host.vars.get("max")), (1, Some(&9.into())));
+    }
+
     /// All pages, each of which goes into one message.
     fn pages(model: &Model, limit: usize) -> Vec<HostList> {
         let (mut pages, mut after) = (Vec::new(), None);
@@ -601,12 +629,12 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
+        #![proptest_config(ProptestConfig::with_cases(80))]
 
         /// Folding step by step ends where loading the same state from disk does.
         #[test]
         fn the_fold_and_a_restart_agree(
-            steps in prop::collection::vec((0..4u8, 0..4u8, prop::sample::select(vec!["linux", "freebsd", "x"])), 1..14)
+            steps in prop::collection::vec((0..9u8, 0..4u8, prop::sample::select(vec!["linux", "freebsd", "x"])), 1..14)
         ) {
             let mut model = empty();
             for (step, n, os) in steps {
@@ -614,7 +642,12 @@ mod tests {
                     0 => drop(model.seen(&agent(&format!("h{n}")), &request(os), 1)),
                     1 => drop(fold(&mut model, vec![LogChange::DocumentDeleted { kind: Kind::Check, name: format!("c{n}") }])),
                     2 => drop(put(&mut model, &format!("kind: Check\nname: c{n}\nevery: 1m\nvariants: [{{when: facts.os == \"{os}\", command: x{n}}}]\n"))),
-                    _ => drop(put(&mut model, &format!("kind: Check\nname: c{n}\nevery: 1m\nbuiltin: cpu\nhosts: facts.os != \"{os}\"\n"))),
+                    3 => drop(put(&mut model, &format!("kind: Check\nname: c{n}\nevery: 1m\nbuiltin: cpu\nhosts: facts.os != \"{os}\"\n"))),
+                    4 => drop(put(&mut model, &format!("kind: Group\nname: g{n}\nhosts: facts.os == \"{os}\"\nmembers: [h{n}]\n"))),
+                    5 => drop(put(&mut model, &format!("kind: Variables\nname: v{n}\ngroup: g{n}\nvars: {{x: {os}}}\n"))),
+                    6 => drop(put(&mut model, &format!("kind: Check\nname: c{n}\nevery: 1m\nhosts: '\"g{n}\" in groups'\ncommand: echo ${{vars.x}}\noverrides: [{{hosts: vars.x == \"{os}\", every: 5m}}]\n"))),
+                    7 => drop(fold(&mut model, vec![LogChange::DocumentDeleted { kind: Kind::Group, name: format!("g{n}") }])),
+                    _ => drop(fold(&mut model, vec![LogChange::DocumentDeleted { kind: Kind::Variables, name: format!("v{n}") }])),
                 }
             }
             let documents = (*model.documents).clone();

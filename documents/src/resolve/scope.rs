@@ -13,6 +13,8 @@ use protocol::{
 
 use crate::{HostExpression, HostView};
 
+/// Circles of which all names are told; of more the two where they close.
+const CIRCLES: usize = 100;
 /// Most scopes that are kept for hosts that are in the same groups.
 const KEPT: usize = 10_000;
 
@@ -240,8 +242,10 @@ pub(crate) fn in_order<'n, N: Ord + Clone + 'n>(
     for start in names {
         // The way down from `start`: each name with how many of those that it asks for were gone to.
         let mut way: Vec<(&'n N, usize)> = Vec::new();
+        let mut on_way: BTreeSet<&'n N> = BTreeSet::new();
         if !done.contains(start) {
             way.push((start, 0));
+            on_way.insert(start);
         }
         while let Some((name, next)) = way.last_mut() {
             let name = *name;
@@ -252,12 +256,19 @@ pub(crate) fn in_order<'n, N: Ord + Clone + 'n>(
                     done.insert(name.clone());
                     order.push(name.clone());
                     way.pop();
+                    on_way.remove(name);
                 }
                 Some(child) => {
-                    if let Some(at) = way.iter().position(|(above, _)| *above == child) {
-                        circles.push(way.iter().skip(at).map(|(name, _)| (*name).clone()).collect());
+                    if on_way.contains(child) {
+                        circles.push(if circles.len() < CIRCLES {
+                            let circle = way.iter().skip_while(|(above, _)| *above != child);
+                            circle.map(|(name, _)| (*name).clone()).collect()
+                        } else {
+                            vec![child.clone(), name.clone()]
+                        });
                     } else if !done.contains(child) {
                         way.push((child, 0));
+                        on_way.insert(child);
                     }
                 }
             }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use regex_lite::Regex;
+use protocol::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 
 use super::{FileId, Host, Judged, Measured, Memory, Number, Options, Rates, bytes, float, pattern};
@@ -54,8 +54,8 @@ struct Kept {
 /// Counts of one run.
 struct Run<'a> {
     host: &'a dyn Host,
-    wanted: Regex,
-    exclude: Option<Regex>,
+    wanted: Pattern,
+    exclude: Option<Pattern>,
     /// Bytes that may still be read.
     left: u64,
     lines: u64,

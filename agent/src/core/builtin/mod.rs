@@ -165,6 +165,17 @@ pub enum Read {
     Net(Net),
 }
 
+/// What a reading of this host may have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// The kernel has the figures at hand.
+    Nothing,
+    /// Programs, sockets and the disks of this host.
+    Host,
+    /// Paths that somebody named. They may lie on a file system of a network, and one that is dead never answers.
+    Paths,
+}
+
 impl PartialEq for Builtin {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -193,6 +204,17 @@ impl Builtin {
         match self.read {
             Read::Host(_) => Ok(()),
             Read::Net(net) => net.plan(options).map(drop),
+        }
+    }
+
+    #[must_use]
+    pub fn waits(&self, options: &Options) -> Waits {
+        match self.name {
+            "cpu" | "memory" | "swap" | "load" | "diskio" | "network" | "pressure" | "open_files"
+            | "conntrack" => Waits::Nothing,
+            "file" | "log" => Waits::Paths,
+            "disk" if !options.texts("mounts").is_empty() => Waits::Paths,
+            _ => Waits::Host,
         }
     }
 
@@ -327,7 +349,7 @@ impl Number {
 
 /// The `index`-th word of `line` as a number.
 fn word(line: &str, index: usize) -> Option<u64> {
-    line.split_whitespace().nth(index)?.parse().ok()
+    line.split_ascii_whitespace().nth(index)?.parse().ok()
 }
 
 /// The number behind `key`, as in `MemTotal:  16384 kB` or `pswpin 7`.

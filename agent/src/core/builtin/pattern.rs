@@ -1,13 +1,11 @@
 //! Choosing by name: wildcards, paths with wildcards, and regular expressions.
 
-use regex_lite::{Regex, RegexBuilder};
+use protocol::pattern::Pattern;
 
 use super::{Host, NAMES, Options};
 
-/// Longest regular expression of an option, in bytes.
-const REGEX: usize = 1_000;
-/// Most that a compiled regular expression may take, in bytes.
-const COMPILED: usize = 256 * 1024;
+/// What an empty option stands for: it fits everything.
+const ANYTHING: &str = "(?:)";
 /// Most files that a path with wildcards may stand for.
 pub(super) const FILES: usize = 10_000;
 
@@ -74,13 +72,10 @@ impl<'a> Choice<'a> {
 ///
 /// # Errors
 /// When it is none, or too large.
-pub(super) fn regex(options: &Options, name: &str) -> Result<Option<Regex>, String> {
+pub(super) fn regex(options: &Options, name: &str) -> Result<Option<Pattern>, String> {
     let Some(text) = options.text(name) else { return Ok(None) };
-    if text.len() > REGEX {
-        return Err(format!("the option {name:?} is longer than {REGEX} bytes"));
-    }
-    let regex = RegexBuilder::new(text).size_limit(COMPILED).build();
-    regex.map(Some).map_err(|error| format!("the option {name:?} is no regular expression: {error}"))
+    let pattern = Pattern::new(if text.is_empty() { ANYTHING } else { text });
+    pattern.map(Some).map_err(|error| format!("the option {name:?}: {error}"))
 }
 
 /// The existing paths that `pattern` stands for, with wildcards in any of its parts, sorted; whether there are more than
@@ -157,8 +152,10 @@ mod tests {
             regex(&Options::read(&DECLARED, &with).unwrap(), "match")
         };
         assert!(read("^a+$").unwrap().unwrap().is_match("aaa"));
-        assert!(read("(").unwrap_err().contains("no regular expression"));
-        assert!(read(&"a".repeat(REGEX + 1)).unwrap_err().contains("longer"));
+        assert!(read("").unwrap().unwrap().is_match("anything"));
+        let error = read("(").unwrap_err();
+        assert!(error.starts_with("the option \"match\": this is not a regular expression"), "{error}");
+        assert!(read(&"a".repeat(protocol::pattern::LENGTH + 1)).unwrap_err().contains("longer"));
         assert!(read("((a{100}){100}){100}").is_err());
         assert!(regex(&Options::default(), "match").unwrap().is_none());
     }
@@ -168,7 +165,7 @@ mod tests {
         fn a_name_fits_itself_and_wildcards_end(pattern in "[ab*?]{0,30}", name in "[ab]{0,60}") {
             prop_assert!(fits(&name, &name));
             let regex = pattern.replace('*', ".*").replace('?', ".");
-            prop_assert_eq!(fits(&pattern, &name), Regex::new(&format!("^{regex}$")).unwrap().is_match(&name));
+            prop_assert_eq!(fits(&pattern, &name), Pattern::new(&format!("^{regex}$")).unwrap().is_match(&name));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Processes: all of them, or those of a name, a command line or a user.
 
-use regex_lite::Regex;
+use protocol::pattern::Pattern;
 
 use super::{Host, Judged, Measured, Number, Options, Rates, bytes, float, pattern, word};
 
@@ -12,7 +12,7 @@ const TICKS: f64 = 100.0;
 /// Which processes are meant.
 struct Wanted<'a> {
     names: &'a [String],
-    line: Option<Regex>,
+    line: Option<Pattern>,
     /// Number of the user.
     user: Option<String>,
 }
@@ -76,8 +76,8 @@ struct Stat<'a> {
 impl<'a> Stat<'a> {
     /// The program's name stands in parentheses and may hold any character.
     fn read(text: &'a str) -> Option<Self> {
-        let (before, rest) = text.rsplit_once(") ")?;
-        Some(Self { name: before.split_once('(')?.1, rest })
+        let (before, rest) = text.rsplit_once(')')?;
+        Some(Self { name: before.split_once('(')?.1, rest: rest.strip_prefix(' ')? })
     }
 }
 

@@ -9,16 +9,18 @@ use std::{
 };
 
 use protocol::{CheckName, limits};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::host::ThisHost;
 use crate::core::{
-    builtin::{Builtin, History, Measured, Memory, Options, Rates, Read},
+    builtin::{Builtin, History, Measured, Memory, Options, Rates, Read, ReadHost, Waits},
     check::Check,
 };
 
-/// Readings at once. One that hangs (a dead disk) keeps its place, so that those after it cannot take all threads.
+/// Readings at once on threads. One that hangs keeps its place, so that those after it cannot take all threads.
 const AT_ONCE: usize = 4;
+/// Likewise of those that look at paths of others' choosing, apart from all others: these may hang for ever.
+const PATHS_AT_ONCE: usize = 8;
 /// The first reading of counters is compared with a second one, this much later.
 const SECOND_AFTER: Duration = Duration::from_millis(600);
 /// The longest text that is remembered, in bytes.
@@ -31,6 +33,7 @@ pub struct Builtins {
     /// By check, since two checks of one built-in may look at different things.
     known: Arc<Mutex<BTreeMap<CheckName, Known>>>,
     places: Arc<Semaphore>,
+    path_places: Arc<Semaphore>,
     /// Where readings are remembered over restarts; nowhere when there is none.
     folder: Option<Arc<PathBuf>>,
 }
@@ -53,6 +56,7 @@ impl Default for Builtins {
             started: Instant::now(),
             known: Arc::default(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            path_places: Arc::new(Semaphore::new(PATHS_AT_ONCE)),
             folder: None,
         }
     }
@@ -65,6 +69,9 @@ impl Builtins {
         Self { folder: Some(Arc::new(folder)), ..Self::default() }
     }
 
+    /// A first reading of counters is two of them. It needs its `place` no longer than for the first: an agent that
+    /// starts with many checks would wait for most of its time.
+    ///
     /// # Errors
     /// A text that says what could not be read.
     pub async fn read(
@@ -72,12 +79,14 @@ impl Builtins {
         check: &Check,
         builtin: &'static Builtin,
         options: &Options,
+        place: &mut Option<SemaphorePermit<'_>>,
     ) -> Result<Measured, String> {
         let until = Instant::now() + Duration::from_millis(check.timeout_ms);
         let (measured, lacks_a_sample) = self.once(&check.name, builtin, options, until).await?;
         if !lacks_a_sample {
             return Ok(measured);
         }
+        *place = None;
         tokio::time::sleep(SECOND_AFTER).await;
         Ok(self.once(&check.name, builtin, options, until).await?.0)
     }
@@ -115,26 +124,46 @@ impl Builtins {
             Read::Host(read) => read,
             Read::Net(_) => return Err("it is read over the network".to_owned()),
         };
+        let places = match builtin.waits(options) {
+            Waits::Nothing => {
+                let _busy = self.begin(check, builtin, options)?;
+                return self.take(check, builtin, read, options, until);
+            }
+            Waits::Host => &self.places,
+            Waits::Paths => &self.path_places,
+        };
         let failed = |error: &dyn std::fmt::Display| format!("the reading failed: {error}");
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|error| failed(&error))?;
+        let place = Arc::clone(places).acquire_owned().await.map_err(|error| failed(&error))?;
         let busy = self.begin(check, builtin, options)?;
         let (this, check, options) = (self.clone(), check.clone(), options.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let (_place, _busy) = (place, busy);
-            let now = protocol::duration::millis(this.started.elapsed());
-            let before = this.known().get(&check).and_then(|known| known.history.before(now));
-            let host = ThisHost { memory: this.recall(&check, builtin), until };
-            // Not under the lock: a reading may hang.
-            let mut rates = Rates::new(now, before.as_deref());
-            let measured = read(&host, &options, &mut rates)?;
-            let lacks_a_sample = rates.lack_a_sample();
-            let sample = rates.into_sample();
-            if let (Some(sample), Some(known)) = (sample, this.known().get_mut(&check)) {
-                known.history.keep(sample);
-            }
-            Ok((measured, lacks_a_sample))
+            this.take(&check, builtin, read, &options, until)
         });
         reading.await.map_err(|error| failed(&error))?
+    }
+
+    /// May block, as long as `builtin` says that it waits.
+    fn take(
+        &self,
+        check: &CheckName,
+        builtin: &'static Builtin,
+        read: ReadHost,
+        options: &Options,
+        until: Instant,
+    ) -> Result<(Measured, bool), String> {
+        let now = protocol::duration::millis(self.started.elapsed());
+        let before = self.known().get(check).and_then(|known| known.history.before(now));
+        let host = ThisHost { memory: self.recall(check, builtin), until };
+        // Not under the lock: a reading may hang.
+        let mut rates = Rates::new(now, before.as_deref());
+        let measured = read(&host, options, &mut rates)?;
+        let lacks_a_sample = rates.lack_a_sample();
+        let sample = rates.into_sample();
+        if let (Some(sample), Some(known)) = (sample, self.known().get_mut(check)) {
+            known.history.keep(sample);
+        }
+        Ok((measured, lacks_a_sample))
     }
 
     /// # Errors
@@ -194,7 +223,10 @@ mod tests {
     use protocol::work::{Output, RunSettings};
 
     use super::*;
-    use crate::core::{builtin::ALL, check::Work};
+    use crate::core::{
+        builtin::{ALL, Defaults, Kind, Opt, Side},
+        check::Work,
+    };
 
     fn check(name: &str, builtin: &'static Builtin, with: &serde_json::Value) -> (Check, Options) {
         let with = with.as_object().unwrap().clone().into_iter().collect();
@@ -235,7 +267,7 @@ mod tests {
                 "updates",
             ];
             let (check, options) = check(builtin.name, builtin, &serde_json::json!({}));
-            match builtins.read(&check, builtin, &options).await {
+            match builtins.read(&check, builtin, &options, &mut None).await {
                 Ok(measured) => {
                     assert!(!measured.numbers.is_empty() && !measured.text.is_empty(), "{}", builtin.name);
                     assert!(measured.numbers.iter().all(|number| number.value.is_finite()), "{measured:?}");
@@ -251,15 +283,58 @@ mod tests {
         let cpu = Builtin::named("cpu").unwrap();
         let (one, options) = check("one", cpu, &serde_json::json!({}));
         let (two, _) = check("two", cpu, &serde_json::json!({}));
-        builtins.read(&one, cpu, &options).await.unwrap();
+        builtins.read(&one, cpu, &options, &mut None).await.unwrap();
         let known = |name: &str| builtins.known().contains_key(&CheckName::new(name).unwrap());
         assert!(known("one") && !known("two"));
         // It has no counters of its own yet, and takes two readings.
         let (_, lacks) = builtins.once(&two.name, cpu, &options, Instant::now()).await.unwrap();
         assert!(lacks);
         let _busy = builtins.begin(&two.name, cpu, &options).unwrap();
-        let error = builtins.read(&two, cpu, &options).await.unwrap_err();
+        let error = builtins.read(&two, cpu, &options, &mut None).await.unwrap_err();
         assert!(error.contains("not come to an end"), "{error}");
+    }
+
+    /// Named as one that looks at paths. It waits until somebody writes to the named pipe, as for a dead file system.
+    static DEAD: Builtin = Builtin {
+        name: "file",
+        about: "",
+        more: "",
+        options: &[Opt { name: "path", kind: Kind::Texts, default: None, required: true, about: "" }],
+        metrics: &[],
+        defaults: Defaults { warning: None, critical: None, per_processor: false, side: Side::Above },
+        read: Read::Host(|_, options, _| {
+            let opened = fs::File::open(options.texts("path").first().unwrap());
+            opened.map(|_| Measured::default()).map_err(|error| error.to_string())
+        }),
+    };
+
+    #[tokio::test]
+    async fn g10_dead_file_systems_hold_up_only_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let builtins = Builtins::default();
+        let mut hanging = tokio::task::JoinSet::new();
+        for n in 0..=PATHS_AT_ONCE {
+            let with = serde_json::json!({"path": [pipe.to_str().unwrap()]});
+            let (check, options) = check(&format!("dead_{n}"), &DEAD, &with);
+            let builtins = builtins.clone();
+            hanging.spawn(async move { builtins.read(&check, &DEAD, &options, &mut None).await.map(drop) });
+        }
+        while builtins.path_places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for name in ["load", "memory", "uptime", "processes"] {
+            let builtin = Builtin::named(name).unwrap();
+            let (check, options) = check(name, builtin, &serde_json::json!({}));
+            builtins.read(&check, builtin, &options, &mut None).await.unwrap();
+        }
+        assert_eq!(builtins.path_places.available_permits(), 0);
+        // Opened for both it waits for nobody.
+        let _alive = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        while let Some(ended) = hanging.join_next().await {
+            ended.unwrap().unwrap();
+        }
     }
 
     #[tokio::test]
@@ -275,27 +350,28 @@ mod tests {
             |measured: &Measured| measured.numbers.iter().find(|n| n.name == "matches").unwrap().value;
 
         let builtins = Builtins::remembering_in(state());
-        let first = builtins.read(&check, builtin, &options).await.unwrap();
+        let first = builtins.read(&check, builtin, &options, &mut None).await.unwrap();
         assert!(counted(&first).abs() < 0.1, "{first:?}");
         builtins.remember(&check.name, first.remember.unwrap()).await.unwrap();
         fs::write(&log, "error before the first run\nerror 1\nfine\nerror 2\n").unwrap();
         // Whose result is not safe yet is read again (kill -9 in between).
         for _ in 0..2 {
             let again = Builtins::remembering_in(state());
-            let second = again.read(&check, builtin, &options).await.unwrap();
+            let second = again.read(&check, builtin, &options, &mut None).await.unwrap();
             assert!((counted(&second) - 2.0).abs() < 0.1, "{second:?}");
         }
         let again = Builtins::remembering_in(state());
-        let second = again.read(&check, builtin, &options).await.unwrap();
+        let second = again.read(&check, builtin, &options, &mut None).await.unwrap();
         again.remember(&check.name, second.remember.unwrap()).await.unwrap();
-        let third = Builtins::remembering_in(state()).read(&check, builtin, &options).await.unwrap();
+        let third =
+            Builtins::remembering_in(state()).read(&check, builtin, &options, &mut None).await.unwrap();
         assert!(counted(&third).abs() < 0.1, "{third:?}");
         // A full disk is said, and the running agent goes on all the same.
         fs::remove_dir_all(state()).unwrap();
         fs::write(state(), "in the way").unwrap();
         let error = again.remember(&check.name, third.remember.unwrap()).await.unwrap_err();
         assert!(error.contains("not kept on disk"), "{error}");
-        let fourth = again.read(&check, builtin, &options).await.unwrap();
+        let fourth = again.read(&check, builtin, &options, &mut None).await.unwrap();
         assert!(counted(&fourth).abs() < 0.1, "{fourth:?}");
     }
 }

@@ -71,10 +71,12 @@ impl ThisHost {
 
 impl Host for ThisHost {
     fn text(&self, path: &str) -> Result<String, String> {
-        let mut bytes = Vec::new();
+        // Most texts of the kernel come with one read into this, instead of one for each time that it grows.
+        let mut bytes = Vec::with_capacity(4 * 1024);
         let read = open(path).and_then(|file| file.take(TEXT).read_to_end(&mut bytes));
         read.map_err(|error| format!("cannot read {path}: {error}"))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
     fn names(&self, folder: &str) -> Vec<String> {

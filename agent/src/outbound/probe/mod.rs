@@ -10,6 +10,7 @@ pub mod own_facts;
 use std::{path::PathBuf, time::Duration};
 
 use protocol::{CheckName, result::Usage};
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use self::command::{Commands, Outcome, What};
@@ -83,6 +84,16 @@ impl Prober {
 
     /// Run `check` once. `None` when it was cancelled; what it had started is gone then.
     pub async fn run(&self, check: &Check, cancel: &CancellationToken) -> Option<Ran> {
+        self.run_in(check, cancel, &mut None).await
+    }
+
+    /// The same in a place among the checks that run at once, which it gives back as soon as it only waits.
+    pub async fn run_in(
+        &self,
+        check: &Check,
+        cancel: &CancellationToken,
+        place: &mut Option<SemaphorePermit<'_>>,
+    ) -> Option<Ran> {
         let timeout = Duration::from_millis(check.timeout_ms);
         let finding = match &check.work {
             Work::Impossible(reason) => Finding::unknown(reason.clone()),
@@ -91,7 +102,7 @@ impl Prober {
                     if let Read::Net(net) = builtin.read {
                         return self.network.read(net, options, timeout).await;
                     }
-                    let reading = self.builtins.read(check, builtin, options);
+                    let reading = self.builtins.read(check, builtin, options, place);
                     let reading = tokio::time::timeout(timeout, reading).await;
                     let timed_out = reading.is_err();
                     (reading.unwrap_or_else(|_| Err(too_slow(timeout))), timed_out)

@@ -2,8 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use protocol::Status;
-use regex_lite::Regex;
+use protocol::{Status, pattern::Pattern};
 use url::Url;
 
 use super::{
@@ -16,8 +15,8 @@ use crate::core::builtin::{bytes, float};
 pub struct Plan {
     pub first: Request,
     statuses: Vec<(u16, u16)>,
-    matches: Option<Regex>,
-    no_match: Option<Regex>,
+    matches: Option<Pattern>,
+    no_match: Option<Pattern>,
     redirects: u16,
     pub trust: Trust,
     /// Holds `user:password`.

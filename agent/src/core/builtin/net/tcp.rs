@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::Status;
-use regex_lite::Regex;
+use protocol::{Status, pattern::Pattern};
 
 use super::{Measured, Options, Peer, Target, Trust, milliseconds, regex, tame, time, wrong};
 
@@ -14,7 +13,7 @@ pub const ANSWER: usize = 64 * 1024;
 pub struct Plan {
     pub target: Target,
     pub send: Vec<u8>,
-    pub expect: Option<Regex>,
+    pub expect: Option<Pattern>,
     /// Speak TLS, with a server of this name.
     pub tls: Option<(String, Trust)>,
 }

@@ -10,7 +10,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs,
+    fs::{self, File},
+    io::Read,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -29,6 +30,10 @@ const NOBODYS: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 /// How soon a child of somebody else is looked at again.
 const ANOTHER_LOOK: Duration = Duration::from_secs(10);
+/// Most bytes of the kernel's list of children that are looked at in one sweep.
+const CHILDREN: u64 = 1024 * 1024;
+/// How often to look for what a former life left behind, while there is some.
+const FORMER_SWEEPS: usize = 50;
 /// Between scans of all of `/proc`, where the kernel does not list children (no `CONFIG_PROC_CHILDREN`).
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 
@@ -97,6 +102,50 @@ enum Kind {
     /// Ended; it may be a child of somebody else in this process.
     Dead,
     Foreign,
+}
+
+/// What tells the runs of this process from those of any other, now or before: to be kept for [`end_former`].
+pub fn life() -> String {
+    family().name.clone()
+}
+
+/// End what the runs of a `former` life left behind, which nobody could end when it was killed. Blocks while it reads
+/// all of `/proc`. Returns how many processes were found.
+pub fn end_former(former: &str) -> usize {
+    let is_name = !former.is_empty() && former.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    // Another agent in the same process may have run under it.
+    if !is_name || former == life() {
+        return 0;
+    }
+    let mut found = BTreeSet::new();
+    for _ in 0..FORMER_SWEEPS {
+        let marked = |stat: &Stat| stat.state != 'Z' && run_of(stat.pid, former).is_some();
+        let left: Vec<Stat> = processes().into_iter().filter(marked).collect();
+        if left.is_empty() {
+            break;
+        }
+        for stat in left {
+            // With its group, if it leads one: a run's first process does, and not all in it may show the mark.
+            if stat.group == stat.pid {
+                kill(stat.pid, stat.group);
+            } else {
+                stat.signal(Signal::KILL);
+            }
+            found.insert(stat.pid);
+        }
+        // They may have started others before they were killed.
+        thread::sleep(LOOK);
+    }
+    found.len()
+}
+
+/// The run whose mark a process shows, if it is one of the life `name`.
+fn run_of(pid: i32, name: &str) -> Option<u64> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mark = environment.split(|byte| *byte == 0).find_map(|variable| {
+        variable.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"=")?.strip_prefix(name.as_bytes())
+    })?;
+    std::str::from_utf8(mark).ok()?.strip_prefix('-')?.parse().ok()
 }
 
 /// One run and its processes, numbered. On drop nobody waits for its child any longer, which is collected when it ends.
@@ -281,7 +330,7 @@ impl Family {
             };
         }
         // One that becomes another program just now shows no environment for a moment.
-        match (self.run_of(stat.pid), known) {
+        match (run_of(stat.pid, &self.name), known) {
             (Some(run), _) => Kind::Of(run),
             (None, Some(known @ (Kind::Of(_) | Kind::Until(_)))) => known,
             (None, _) if of_a_run => Kind::Until(self.last_run),
@@ -293,20 +342,13 @@ impl Family {
         stat.parent == raw(process::getpid()) && !self.children.contains_key(&stat.pid)
     }
 
-    /// What the process itself says.
-    fn run_of(&self, pid: i32) -> Option<u64> {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let mark = environment.split(|byte| *byte == 0).find_map(|variable| {
-            variable.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"=")?.strip_prefix(self.name.as_bytes())
-        })?;
-        std::str::from_utf8(mark).ok()?.strip_prefix('-')?.parse().ok()
-    }
-
     /// Our children, as far as they can be orphans; `None` when it is too soon to look.
     fn listed(&mut self, now: Instant) -> Option<Vec<i32>> {
         let own = raw(process::getpid());
         // Orphans go to the first thread of their new parent.
-        if let Ok(text) = fs::read_to_string(format!("/proc/{own}/task/{own}/children")) {
+        let mut text = String::with_capacity(4 * 1024);
+        let read = File::open(format!("/proc/{own}/task/{own}/children"));
+        if read.and_then(|list| list.take(CHILDREN).read_to_string(&mut text)).is_ok() {
             return Some(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect());
         }
         if self.scanned.is_some_and(|scanned| now.duration_since(scanned) < SCAN_EVERY) {

@@ -22,7 +22,11 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{cgroup::Delegated, launch::What};
+pub use self::{
+    cgroup::Delegated,
+    family::{end_former, life},
+    launch::What,
+};
 use self::{
     cgroup::{Cgroup, Cost},
     output::Pipes,

@@ -90,9 +90,10 @@ impl Process {
         }
         let ended = ended.map(|ResUse { status, rusage }| {
             let cpu_us = u64::try_from((rusage.utime + rusage.stime).as_micros()).unwrap_or(u64::MAX);
-            // A child starts with the peak of its parent, from before it became another program.
-            let memory_bytes =
-                if rusage.maxrss > own_peak(rusage.maxrss) + SLACK { rusage.maxrss } else { self.sampled };
+            // A child starts with the peak of its parent, from before it became another program: of a smaller one
+            // the kernel says no more than that. One that ended before it was looked at took at most so much.
+            let is_its_own = rusage.maxrss > own_peak(rusage.maxrss) + SLACK;
+            let memory_bytes = if is_its_own || self.sampled == 0 { rusage.maxrss } else { self.sampled };
             (status, Usage { cpu_us, memory_bytes })
         });
         (ended, self.run.take())
