@@ -568,7 +568,7 @@ mod tests {
         assert_eq!(put(&mut model, &near), [agent("a")]);
         assert_eq!(put(&mut model, "kind: Group\nname: l\nmembers: [b]\n"), [agent("a"), agent("b")]);
         let query = HostQuery { agent: Some(agent("b")), ..HostQuery::default() };
-        let host = model.hosts(&query).hosts.remove(0);
+        let host = model.hosts(&query, 1).hosts.remove(0);
         assert_eq!((host.groups.len(), host.vars.get("max")), (1, Some(&9.into())));
     }
 
