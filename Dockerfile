@@ -7,7 +7,7 @@ RUN cargo build --profile agent --locked --package agent \
         --package config-service --package ingest --package alerter \
         --package http-bridge --package cli \
     && mkdir /out \
-    && cp target/agent/dogwatch-agent target/release/dogwatch target/release/dogwatch-config-service \
+    && cp target/agent/dogwatch-agent target/agent/dogwatch-resolve target/release/dogwatch target/release/dogwatch-config-service \
         target/release/dogwatch-ingest target/release/dogwatch-alerter target/release/dogwatch-http-bridge /out/
 
 FROM debian:bookworm-slim

@@ -9,6 +9,7 @@ use crate::{
     inbound::local::Local,
     outbound::{
         budget,
+        resolver::Resolver,
         systemd::{self, Systemd},
     },
     service::{Running, launch},
@@ -23,7 +24,8 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     // Ahead of all that takes time: without a handler the signal ends the process.
     let hangup = signal(SignalKind::hangup())?;
     let (budget, concurrency) = (settings.guard.budget(), settings.concurrency);
-    let Running { local, plan, link, checks, metrics } = launch(settings, ctx.clone()).await?;
+    let Running { local, plan, link, checks, metrics } =
+        launch(settings, ctx.clone(), Resolver::beside()?).await?;
     let stop = ctx.tasks.token();
     ctx.tasks.spawn("budget", budget::watch(budget, concurrency, (checks.clone(), metrics), stop.clone()));
     ctx.tasks.spawn("systemd", Systemd { plan, link, checks }.run(stop.clone()));

@@ -11,16 +11,20 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    core::check::{Plan, phase_seed},
+    core::{
+        check::{Plan, phase_seed},
+        resolve::resolve,
+    },
     inbound::{config::Follower, link, local::Local, run},
     metrics::Metrics,
     outbound::{
         checks::{Checks, Clock, Handle},
         probe::command,
+        resolver::Resolver,
         sender::Sender,
     },
     settings::Settings,
-    store::{life, results::Results, spool::Limits},
+    store::{self, life, results::Results, spool::Limits},
 };
 
 /// Start the agent. It needs no broker: it begins with the last good configuration and its spool (G7).
@@ -31,7 +35,7 @@ use crate::{
 /// # Errors
 /// When the state folder or the policy cannot be used, or no id can be made for this host.
 pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
-    launch(settings, ctx).await.map(drop)
+    launch(settings, ctx, Resolver::Here(resolve)).await.map(drop)
 }
 
 /// End the commands of an agent that was killed: the folder is locked, so that it lives no more.
@@ -58,7 +62,7 @@ pub struct Running {
 ///
 /// # Errors
 /// As [`start`].
-pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running> {
+pub async fn launch(settings: Settings, ctx: Context, resolver: Resolver) -> anyhow::Result<Running> {
     let agent = settings.id()?;
     let (local, local_changes) = watch::channel({
         let settings = settings.clone();
@@ -66,13 +70,14 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
     });
     let (path, metrics, clock) = (settings.state.clone(), Metrics::register(&ctx), Clock::start());
     let limits = Limits { max_bytes: settings.spool_max_bytes, max_age: settings.spool_max_age };
-    let (folder, results) = {
+    let (folder, results, accepted) = {
         let (metrics, now) = (metrics.clone(), clock.now());
         tokio::task::spawn_blocking(move || {
             let folder = DataFolder::open(&path)?;
             begin_life(folder.path());
             let results = Results::open(&folder.path().join("spool"), limits, now, metrics)?;
-            anyhow::Ok((folder, results))
+            let accepted = store::trust::load(folder.path()).map_err(anyhow::Error::msg)?;
+            anyhow::Ok((folder, results, accepted))
         })
         .await??
     };
@@ -86,12 +91,14 @@ pub async fn launch(settings: Settings, ctx: Context) -> anyhow::Result<Running>
         ctx: ctx.clone(),
         agent: agent.clone(),
         folder: Arc::clone(&folder),
+        accepted,
+        resolver,
         local: local_changes,
         poll: settings.poll,
         seed,
         metrics: metrics.clone(),
     };
-    let plan = follower.start(link.clone());
+    let plan = follower.start(link.clone()).await;
     let (orders, ordered) = tokio::sync::mpsc::channel(4);
     run::serve(&ctx, &agent, orders).await?;
 

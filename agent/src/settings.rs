@@ -1,6 +1,7 @@
 //! Settings of the agent.
 
 mod guard;
+mod trust;
 mod try_it;
 
 use std::{path::PathBuf, time::Duration};
@@ -15,6 +16,7 @@ use service_kit::{
 
 pub use self::{
     guard::GuardSettings,
+    trust::TrustSettings,
     try_it::{Format, Mode, TryIt},
 };
 
@@ -89,6 +91,8 @@ pub struct Settings {
     pub facts_dir: PathBuf,
     #[command(flatten)]
     pub guard: GuardSettings,
+    #[command(flatten)]
+    pub trust: TrustSettings,
     #[command(flatten)]
     pub try_it: TryIt,
 }

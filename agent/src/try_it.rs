@@ -24,13 +24,14 @@ use crate::{
         guard::time,
         schedule::Schedule,
     },
-    inbound::local::Local,
+    inbound::{judge::Judge, local::Local},
     outbound::{
         checks::{result, zone},
         probe::{Prober, own_facts::HostFacts},
+        resolver::Resolver,
     },
     settings::{Format, Mode, Settings},
-    store,
+    store::{self, config::Saved},
 };
 
 /// How long the broker may take to answer.
@@ -61,11 +62,11 @@ fn say(text: &str, code: ExitCode) -> ExitCode {
 fn run(settings: &Settings, mode: Mode) -> anyhow::Result<(String, bool)> {
     telemetry::init(&settings.common.log)?;
     let local = Local::load(settings)?;
-    if mode == Mode::PrintConfig {
-        return print_config(settings, &local);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let done = runtime.block_on(async {
+        if mode == Mode::PrintConfig {
+            return print_config(settings, &local).await;
+        }
         let plan = ask(settings, &local).await?;
         match mode {
             Mode::Once => once(settings, &plan).await,
@@ -91,24 +92,31 @@ async fn ask(settings: &Settings, local: &Local) -> anyhow::Result<Plan> {
     problems.iter().for_each(|problem| tracing::warn!("facts left out: {problem}"));
     let question = ConfigRequest {
         v: VERSION,
-        facts: Some(facts),
+        facts: Some(facts.clone()),
         labels: local.labels.clone(),
         etag: None,
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         origin: protocol::Origin::Agent,
         poll_ms: None,
         instance: None,
+        signed: local.trust.is_on(),
     };
     let subject = subject::config_get(&agent);
     let reply = request::<_, WireReply>(&client, &subject, &question, TIMEOUT).await?;
     service_kit::process::leave(&client).await;
     match reply {
-        WireReply::Full { config } => {
-            Ok(Plan::read(&config).map_err(anyhow::Error::msg)?.under(&local.policy))
-        }
+        WireReply::Full { config } => judged(settings, local, &Saved { wire: config, facts }).await,
         WireReply::Refused { reason } => anyhow::bail!("the config-service refuses this agent: {reason}"),
         WireReply::Unchanged { .. } => anyhow::bail!("the config-service sent no configuration"),
     }
+}
+
+/// What of a configuration this host believes and lets run. What it accepts by that is not kept.
+async fn judged(settings: &Settings, local: &Local, saved: &Saved) -> anyhow::Result<Plan> {
+    let mut accepted = store::trust::load(&settings.state).map_err(anyhow::Error::msg)?;
+    let judge = Judge { trust: &local.trust, resolver: &Resolver::beside()?, agent: &settings.id()? };
+    let plan = judge.plan(saved, local.labels.clone(), &mut accepted, service_kit::now_ms()).await;
+    Ok(plan.map_err(anyhow::Error::msg)?.under(&local.policy))
 }
 
 /// One check as it would run.
@@ -234,13 +242,15 @@ async fn once(settings: &Settings, plan: &Plan) -> anyhow::Result<(String, bool)
     Ok((text, all && plan.problems.is_empty() && !cancel.is_cancelled()))
 }
 
-fn print_config(settings: &Settings, local: &Local) -> anyhow::Result<(String, bool)> {
+async fn print_config(settings: &Settings, local: &Local) -> anyhow::Result<(String, bool)> {
     let all = effective::<Settings>(std::env::args_os()).map_err(|error| anyhow::anyhow!("{error}"))?;
     let kept = store::config::load(&settings.state).map_err(|error| {
         anyhow::anyhow!("the configuration in {} cannot be read: {error}", settings.state.display())
     })?;
-    let plan = kept.as_ref().map(Plan::read).transpose().map_err(anyhow::Error::msg)?;
-    let plan = plan.map(|plan| plan.under(&local.policy));
+    let plan = match kept {
+        Some(kept) => Some(judged(settings, local, &kept).await?),
+        None => None,
+    };
     // Not settings, but what was asked for.
     let trial = ["print_config", "dry_run", "once", "output", "config"];
     let all: Vec<Effective> = all

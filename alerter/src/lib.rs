@@ -6,10 +6,10 @@
 //! delivered until its receiver accepts it or it is given up with a reason (G5). Results that are history raise
 //! nothing (G6).
 //!
-//! Start reading at [`core::alert`] (the state machine), then [`engine`] (decide, write, send) and [`outbound`].
+//! Start reading at [`core::alert`] (the state machine) and [`core::evaluate`], then [`engine`] (decide, write, send) and
+//! [`outbound`]. [`core::quiet`] is what time alone does: silence is noticed, and what was muted is told.
 //!
-//! Deliberately absent: a clock of its own. Alerts move when results come, so a host that falls silent keeps its alerts
-//! as they are.
+//! Windows and the positions of series are kept in memory only; at a start they are read again from stream RESULTS.
 
 pub mod core;
 pub mod engine;

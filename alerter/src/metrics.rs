@@ -9,7 +9,12 @@ use service_kit::Context;
 pub struct Metrics {
     pub results: Counter,
     pub results_late: Counter,
+    pub evaluations: Counter,
     pub expression_errors: Counter,
+    pub dropped: Counter,
+    pub series: Gauge,
+    pub silences: Gauge,
+    pub watching: Gauge,
     pub rules: Gauge,
     pub rules_broken: Gauge,
     pub rules_failing: Gauge,
@@ -39,6 +44,8 @@ impl Metrics {
         counter("results", "Results evaluated", &self.results);
         counter("results_late", "Results too old or replayed, which open no alert", &self.results_late);
         counter("expression_errors", "Expressions without an answer", &self.expression_errors);
+        counter("evaluations", "Rules evaluated for a result", &self.evaluations);
+        counter("dropped", "Values and series forgotten, since there were too many", &self.dropped);
         counter("transitions", "Alerts that came to another state", &self.transitions);
         counter("republished", "Notifications that the broker forgot, published again", &self.republished);
         counter("refresh_failures", "Reads from config-service that failed", &self.refresh_failures);
@@ -58,6 +65,9 @@ impl Metrics {
             "Pairs of rule and host on which the expression has no answer",
             &self.rules_failing,
         );
+        gauge("series", "Checks on hosts of which results came", &self.series);
+        gauge("silences", "Silences in force, now or later", &self.silences);
+        gauge("watching", "1 while silence of a host or check means something", &self.watching);
         gauge("alerts_pending", "Alerts pending", &self.alerts_pending);
         gauge("alerts_firing", "Alerts firing", &self.alerts_firing);
         gauge("outbox", "Transitions not yet published", &self.outbox);

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     core::RuleBook,
     engine::{Engine, Shared},
-    inbound::{documents::Reader, queries, results},
+    inbound::{attend, clock, documents::Reader, queries, results},
     metrics::Metrics,
     outbound::{
         notifier::{self, Notifier, Turns},
@@ -53,13 +53,21 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         stop: ctx.tasks.token(),
     };
     queries::answer(&ctx, engine.clone()).await?;
+    attend::answer(&ctx, &engine).await?;
     let nudges = ctx.nats.subscribe(subject::CONFIG_REVISION).await?;
 
     let outbox = Outbox { ctx: ctx.clone(), store, wake, metrics: metrics.clone() };
     ctx.tasks.spawn("outbox", outbox.run());
     ctx.tasks.spawn("sweep", sweep(ctx.clone(), engine.clone()));
     ctx.ready.unmet(RULES, "waiting for config-service");
-    let reader = Reader { ctx: ctx.clone(), engine, book, metrics, poll: settings.poll };
+    let reader = Reader {
+        ctx: ctx.clone(),
+        engine,
+        book,
+        metrics,
+        poll: settings.poll,
+        freshness: settings.freshness,
+    };
     let work = Work { reader, notifier: Arc::new(notifier), concurrency: settings.webhook_concurrency };
     ctx.tasks.spawn("rules and hosts", work.run(nudges));
     Ok(())
@@ -88,6 +96,7 @@ impl Work {
             return Ok(());
         }
         ctx.ready.met(RULES);
+        ctx.tasks.spawn("clock", clock::run(ctx.clone(), engine.clone()));
         self.reader.follow(nudges).await
     }
 

@@ -3,12 +3,14 @@
 //! Every figure has a peer or limit that ran on the same machine, in the same run, in turns with it.
 
 mod agent;
+mod alert;
 mod config;
 mod drain;
 mod figure;
 mod ingest;
 mod machine;
 mod predict;
+mod store;
 
 use std::{io::Write, process::ExitCode};
 
@@ -21,7 +23,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain", "predict", "config"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain", "predict", "store", "alert", "config"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -66,6 +68,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wanted("predict") {
         figures.extend(predict::run().context("predict")?);
+    }
+    if wanted("store") {
+        figures.extend(store::run(args.quick).context("store")?);
+    }
+    if wanted("alert") {
+        figures.extend(runtime.block_on(alert::run(args.quick)).context("alert")?);
     }
     let mut out = std::io::stdout().lock();
     if args.json {

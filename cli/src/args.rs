@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use protocol::{AgentId, CheckName, admin::Role, rollout::Share};
+use protocol::{
+    AgentId, CheckName, RuleName, SilenceName, admin::Role, rollout::Share, signed::PublicKey, timestamp,
+};
 use service_kit::{
     settings::duration,
     telemetry::{LogFormat, filter},
@@ -93,6 +95,7 @@ pub(crate) enum ClientCommand {
     /// Keys for the HTTP API
     #[command(subcommand)]
     Key(KeyCommand),
+    Keygen(KeygenArgs),
     Plan(PlanArgs),
     Apply(ApplyArgs),
     Rollback(RollbackArgs),
@@ -112,6 +115,16 @@ pub(crate) enum ClientCommand {
     Results(ResultsArgs),
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
+    /// What to do about one alert
+    #[command(subcommand)]
+    Alert(AlertCommand),
+    Why(WhyArgs),
+    /// Keep alerts from being told for a while
+    #[command(subcommand)]
+    Silence(SilenceCommand),
+    /// Rules, without a server
+    #[command(subcommand)]
+    Rule(RuleCommand),
     /// Accounts of what happened
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -213,6 +226,27 @@ pub(crate) struct KeyCreateArgs {
     pub(crate) facts: Vec<(String, String)>,
 }
 
+/// Make a key that signs documents, and print its public half, which agents pin (--trusted-key)
+///
+/// The file gets mode 0600 and must not exist.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeygenArgs {
+    /// File for the private half
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Make nothing: print the public half of the key in FILE
+    #[arg(long)]
+    pub(crate) public: bool,
+}
+
+/// With what a change is signed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SigningArgs {
+    /// File of `dogwatch keygen` to sign documents with [default: .dogwatch/signing.key for the `dogwatch up` in this folder]
+    #[arg(long, env = "DOGWATCH_SIGNING_KEY_FILE", value_name = "FILE")]
+    pub(crate) signing_key: Option<PathBuf>,
+}
+
 /// Apply documents: checks, rules, receivers
 ///
 /// Shows what would change and asks before it does it. Nothing is applied when a document has an error.
@@ -229,6 +263,11 @@ pub(crate) struct ApplyArgs {
     /// Delete the documents that are not in these files
     #[arg(long)]
     pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) signing: SigningArgs,
+    /// Sign the documents that do not change as well: after a change of keys, or where they were not signed
+    #[arg(long)]
+    pub(crate) sign_again: bool,
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) message: String,
@@ -309,6 +348,11 @@ pub(crate) struct RollbackArgs {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) signing: SigningArgs,
+    /// Public key of another operator whose documents of that revision are signed anew; may be repeated
+    #[arg(long = "trusted-key", value_name = "KEY")]
+    pub(crate) trusted_keys: Vec<PublicKey>,
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) message: String,
@@ -417,6 +461,104 @@ pub(crate) struct AlertsArgs {
     /// With those that are resolved
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertCommand {
+    Ack(AckArgs),
+}
+
+/// Say that somebody looks after an alert
+#[derive(Debug, clap::Args)]
+pub(crate) struct AckArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Id of the alert, or its beginning, from `dogwatch alerts -o json`
+    pub(crate) id: String,
+    /// For how long, at most 30days
+    #[arg(long = "for", value_name = "DURATION", default_value = "4h", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// What is done
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) note: String,
+    /// Take it back
+    #[arg(long)]
+    pub(crate) undo: bool,
+}
+
+/// Why an alert is as it is: each decision with its reason, and who was told
+#[derive(Debug, clap::Args)]
+pub(crate) struct WhyArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Id of the alert, or its beginning, from `dogwatch alerts -o json`
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SilenceCommand {
+    Add(Box<SilenceAddArgs>),
+    /// Silences of documents and those made by hand
+    List(Common),
+    Expire(SilenceExpireArgs),
+}
+
+/// Make a silence; what is given must all fit
+#[derive(Debug, clap::Args)]
+pub(crate) struct SilenceAddArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// [default: one made from the time]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<SilenceName>,
+    /// This host; may be repeated
+    #[arg(long = "host", value_name = "NAME")]
+    pub(crate) agents: Vec<AgentId>,
+    /// Hosts by an expression, such as labels.role == "web"
+    #[arg(long, value_name = "CEL")]
+    pub(crate) hosts: Option<String>,
+    /// This check; may be repeated
+    #[arg(long = "check", value_name = "NAME")]
+    pub(crate) checks: Vec<CheckName>,
+    /// This rule; may be repeated
+    #[arg(long = "rule", value_name = "NAME")]
+    pub(crate) rules: Vec<RuleName>,
+    /// How long; with --cron, each time
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// From this moment on, such as 2026-11-21T22:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = timestamp::parse)]
+    pub(crate) from: Option<u64>,
+    /// Until this moment
+    #[arg(long, value_name = "TIME", value_parser = timestamp::parse)]
+    pub(crate) until: Option<u64>,
+    /// Again and again: minute, hour, day, month, weekday
+    #[arg(long, value_name = "CRON", requires = "duration")]
+    pub(crate) cron: Option<String>,
+    /// Time zone of --cron [default: UTC]
+    #[arg(long, value_name = "ZONE", requires = "cron")]
+    pub(crate) timezone: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) comment: String,
+}
+
+/// End a silence that was made by hand
+#[derive(Debug, clap::Args)]
+pub(crate) struct SilenceExpireArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "NAME")]
+    pub(crate) name: SilenceName,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RuleCommand {
+    /// Hold rules against series as they might come: exit code 0 all is as expected, 1 it is not
+    Test {
+        /// YAML file with the tests
+        file: PathBuf,
+    },
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

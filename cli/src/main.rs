@@ -9,6 +9,7 @@ mod args;
 mod broker_setup;
 mod client;
 mod output;
+mod signing;
 mod up;
 
 use std::{io, process::ExitCode};

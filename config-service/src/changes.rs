@@ -16,7 +16,7 @@ use protocol::{
 use service_kit::{Context, now_ms, report};
 
 use crate::{
-    core::{model::Keys, model::Model, model::Touched, plan::Documents},
+    core::{model::Keys, model::Model, model::Touched, plan::Documents, rollouts::Before, signing::Signed},
     history::History,
     inventory::Pending,
     outbound::{
@@ -69,10 +69,11 @@ impl From<SyncError> for ErrorReply {
 /// What a change is planned on.
 pub(crate) struct Snapshot {
     pub(crate) documents: Arc<Documents>,
+    pub(crate) signed: Arc<Signed>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) history: History,
     /// The open rollout, and the documents before it.
-    pub(crate) rollout: Option<(Rollout, Arc<Documents>)>,
+    pub(crate) rollout: Option<(Rollout, Before)>,
 }
 
 impl Snapshot {
@@ -430,8 +431,14 @@ impl Changes {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
         let history = History { store: Arc::clone(&self.store), newest: model.revision };
-        let rollout = model.open_rollout().map(|(rollout, former)| (rollout.clone(), Arc::clone(former)));
-        Snapshot { documents: Arc::clone(&model.documents), keys: Arc::clone(&model.keys), history, rollout }
+        let rollout = model.open_rollout();
+        Snapshot {
+            documents: Arc::clone(&model.documents),
+            signed: Arc::clone(&model.signed),
+            keys: Arc::clone(&model.keys),
+            history,
+            rollout,
+        }
     }
 
     fn position(&self) -> Position {

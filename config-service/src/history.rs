@@ -11,7 +11,11 @@ use protocol::{
 use service_kit::report;
 
 use crate::{
-    core::{difference, plan::Documents},
+    core::{
+        difference,
+        plan::Documents,
+        signing::{self, Signed},
+    },
     store::{Store, StoreError},
 };
 
@@ -76,7 +80,7 @@ impl History {
         for revision in 1..=revision {
             for change in self.record(revision)?.changes {
                 match change {
-                    LogChange::DocumentPut { document } => {
+                    LogChange::DocumentPut { document, .. } => {
                         documents.insert((document.kind(), document.name().to_owned()), document);
                     }
                     LogChange::DocumentDeleted { kind, name } => {
@@ -89,6 +93,26 @@ impl History {
             }
         }
         Ok(documents)
+    }
+
+    /// Those documents of `revision` that were signed.
+    ///
+    /// # Errors
+    /// As [`Self::difference`].
+    pub(crate) fn signed_at(&self, revision: u64) -> Result<Signed, ErrorReply> {
+        let mut all = Signed::new();
+        for revision in 1..=revision.min(self.newest) {
+            for change in self.record(revision)?.changes {
+                if let LogChange::DocumentPut { document, signature } = change {
+                    let key = (document.kind(), document.name().to_owned());
+                    match signing::signed(&document, signature.as_ref()) {
+                        Some(signed) => drop(all.insert(key, signed)),
+                        None => drop(all.remove(&key)),
+                    }
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// Whether a change that was made from `base` may be made now.
@@ -105,7 +129,7 @@ impl History {
             let record = self.record(revision)?;
             for change in &record.changes {
                 let (kind, name) = match change {
-                    LogChange::DocumentPut { document } => (document.kind(), document.name()),
+                    LogChange::DocumentPut { document, .. } => (document.kind(), document.name()),
                     LogChange::DocumentDeleted { kind, name } => (*kind, name.as_str()),
                     LogChange::KeyCreated { .. }
                     | LogChange::KeyRevoked { .. }
@@ -138,7 +162,7 @@ fn shown(record: LogRecord) -> Revision {
     let LogRecord { revision, at_ms, actor, message, changes, .. } = record;
     let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
     let touched = |change| match change {
-        LogChange::DocumentPut { document } => {
+        LogChange::DocumentPut { document, .. } => {
             Touched::Put { kind: document.kind(), name: document.name().to_owned() }
         }
         LogChange::DocumentDeleted { kind, name } => Touched::Deleted { kind, name },

@@ -161,7 +161,7 @@ struct Watch {
 
 impl Watch {
     fn open(&self) -> Option<Rollout> {
-        self.read(|model| model.open_rollout().map(|(rollout, _)| rollout.clone()))
+        self.read(|model| model.open_rollout().map(|(rollout, _)| rollout))
     }
 
     /// Watch one rollout until it is over.
@@ -272,8 +272,8 @@ impl Watch {
             _ => format!("rollout {revision}: {}: {reason}", state.as_str()),
         };
         let plan = move |snapshot: &Snapshot| match &snapshot.rollout {
-            Some((now, former)) if *now == open => {
-                Ok((rollout::log(next.clone(), snapshot.next(), (&snapshot.documents, former)), true))
+            Some((now, before)) if *now == open => {
+                Ok((rollout::log(next.clone(), snapshot.next(), &snapshot.documents, before), true))
             }
             // Somebody else was first.
             _ => Ok((Vec::new(), false)),
@@ -330,11 +330,10 @@ impl Watch {
                 found.cloned().ok_or_else(|| unknown(revision))?
             };
             let next = rollout::order(&rollout, order, (&who.0, &who.1), now_ms())?;
-            let Some((open, former)) = snapshot.rollout.as_ref().filter(|(open, _)| *open == rollout) else {
+            let Some((_, before)) = snapshot.rollout.as_ref().filter(|(open, _)| *open == rollout) else {
                 return Err(ErrorReply::new(ErrorCode::Conflict, "the rollout moved meanwhile: try again"));
             };
-            debug_assert_eq!(open.revision, revision);
-            let changes = rollout::log(next.clone(), snapshot.next(), (&snapshot.documents, former));
+            let changes = rollout::log(next.clone(), snapshot.next(), &snapshot.documents, before);
             Ok((changes, next))
         };
         Ok(self.changes.make(actor, words, plan).await?.1)

@@ -18,7 +18,7 @@ use crate::{
     core::{
         keys,
         model::{HostRecord, Model},
-        rollouts::KeptRollouts,
+        rollouts::{Before, KeptRollouts},
     },
     history::History,
     inbound::{agents::Agents, operators::Operators},
@@ -103,14 +103,18 @@ fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
     let open = loaded.rollouts.iter().find(|rollout| rollout.state.is_open()).map(|open| open.revision);
     let former = open.map(|rollout| {
         let history = History { store: Arc::clone(&store), newest: revision };
-        let documents = history.documents_at("rollout", rollout.saturating_sub(1));
-        documents
-            .map(|documents| (rollout, documents))
-            .context("what was there before a rollout is not known")
+        let before = rollout.saturating_sub(1);
+        let known = history.documents_at("rollout", before).and_then(|documents| {
+            let mut signed = history.signed_at(before)?;
+            signed.retain(|key, _| documents.contains_key(key));
+            Ok((rollout, Before { documents: documents.into(), signed: signed.into() }))
+        });
+        known.context("what was there before a rollout is not known")
     });
     let rollouts = KeptRollouts { all: loaded.rollouts, former: former.transpose()? };
-    let (model, changed) =
+    let (mut model, changed) =
         Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, rollouts, max_hosts);
+    model.signed = loaded.signed.into();
     // Before the stream was read, an empty store says nothing about what a host is to run.
     let changed = if revision == 0 { Vec::new() } else { changed };
     Ok(Opened { store, model, position: loaded.position, used: loaded.used, changed })

@@ -81,6 +81,7 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
         .map(|node| tuning::overrides(node, has_number, read, &mut texts, problems))
         .unwrap_or_default();
     read.texts(texts, problems);
+    let notify = crate::kinds::notify(&mut fields, read, problems);
     fields.finish(problems);
     let (name, Schedule { every, cron, timezone }) = (name?, schedule?);
     let varies = templates.every.is_some() || templates.cron.is_some();
@@ -111,6 +112,7 @@ pub(crate) fn read(mut fields: Fields, read: &mut Read, problems: &mut Problems<
         unit,
         warning,
         critical,
+        notify,
         templates,
         overrides,
     })

@@ -10,6 +10,7 @@ use protocol::{
 
 use crate::{
     ExpressionError, HostExpression, RuleExpression,
+    damping::Damping,
     expression::{Position, Uses},
     fields::{self, Fields, Problems, compiled},
     operate, targeting, template,
@@ -191,17 +192,10 @@ fn rule(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) -> Opt
     let hold = fields.duration("for", problems).map(|(_, duration)| duration).unwrap_or_default();
     let keep_firing_for =
         fields.duration("keep_firing_for", problems).map(|(_, duration)| duration).unwrap_or_default();
+    let Damping { attempts, clear_when, flapping, depends_on } =
+        crate::damping::read(&mut fields, read, problems);
     let severity = severity(&mut fields, problems);
-    let mut notify = Vec::new();
-    for item in fields.list("notify", problems) {
-        let place = item.place;
-        let Some(receiver) = fields::parse::<ReceiverName>("notify", item, problems) else { continue };
-        if notify.contains(&receiver) {
-            problems.add(place, format!("notify: {receiver} stands here twice"));
-        }
-        read.references.push(Reference { place, kind: Kind::Receiver, name: receiver.to_string() });
-        notify.push(receiver);
-    }
+    let notify = notify(&mut fields, read, problems);
     fields.later(&["action"], problems);
     fields.finish(problems);
     Some(Rule {
@@ -212,9 +206,28 @@ fn rule(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) -> Opt
         when: when?,
         hold,
         keep_firing_for,
+        attempts,
+        clear_when,
+        flapping,
+        depends_on,
         severity,
         notify,
     })
+}
+
+/// The receivers that a document names, each once.
+pub(crate) fn notify(fields: &mut Fields, read: &mut Read, problems: &mut Problems<'_>) -> Vec<ReceiverName> {
+    let mut notify = Vec::new();
+    for item in fields.list("notify", problems) {
+        let place = item.place;
+        let Some(receiver) = fields::parse::<ReceiverName>("notify", item, problems) else { continue };
+        if notify.contains(&receiver) {
+            problems.add(place, format!("notify: {receiver} stands here twice"));
+        }
+        read.references.push(Reference { place, kind: Kind::Receiver, name: receiver.to_string() });
+        notify.push(receiver);
+    }
+    notify
 }
 
 fn severity(fields: &mut Fields, problems: &mut Problems<'_>) -> Severity {
@@ -231,9 +244,10 @@ fn receiver(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) ->
     let name: Option<ReceiverName> = fields.required_parsed("name", problems);
     read.identity = name.as_ref().map(|name| (Kind::Receiver, name.to_string()));
     let description = fields.text("description", problems).map(|(_, text)| text).unwrap_or_default();
+    let default = crate::damping::truth(&mut fields, "default", problems);
     let webhook = fields.required("webhook", problems).and_then(|node| webhook(node, problems));
     fields.finish(problems);
-    Some(Receiver { name: name?, description, webhook: webhook? })
+    Some(Receiver { name: name?, description, default, webhook: webhook? })
 }
 
 pub(crate) fn webhook(node: Node, problems: &mut Problems<'_>) -> Option<Webhook> {

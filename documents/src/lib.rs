@@ -5,6 +5,7 @@
 //! [`RuleExpression`].
 
 mod check;
+mod damping;
 mod expression;
 mod fields;
 mod kinds;
@@ -19,7 +20,10 @@ mod tuning;
 mod write;
 mod yaml;
 
-pub use expression::{EvalError, ExpressionError, HostExpression, HostView, Kept, RuleExpression, RuleView};
+pub use expression::{
+    Call, EvalError, ExpressionError, Function, History, HostExpression, HostView, Kept, NoHistory,
+    RuleExpression, RuleView,
+};
 /// JSON Schema (2020-12) of one document, for editors. What is right by it may still be refused: names that nobody has,
 /// expressions that do not compile.
 pub const SCHEMA: &str = include_str!("schema.json");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
-    Threshold,
+    ReceiverName, Threshold,
     document::{Check, Document, Variant, Webhook},
     operate::{Action, Guard},
     targeting::Override,
@@ -67,6 +67,8 @@ struct CheckText<'a> {
     critical: Option<&'a str>,
     #[serde(skip_serializing_if = "<[Override]>::is_empty")]
     overrides: &'a [Override],
+    #[serde(skip_serializing_if = "<[ReceiverName]>::is_empty")]
+    notify: &'a [ReceiverName],
 }
 
 impl<'a> CheckText<'a> {
@@ -96,6 +98,7 @@ impl<'a> CheckText<'a> {
             warning: threshold(&templates.warning, &check.warning),
             critical: threshold(&templates.critical, &check.critical),
             overrides: &check.overrides,
+            notify: &check.notify,
         }
     }
 }

@@ -6,7 +6,7 @@ use protocol::admin::SourceFile;
 
 #[test]
 fn every_example_of_the_manuals_is_read() {
-    for name in ["CONFIGURATION.md", "AGENT.md"] {
+    for name in ["CONFIGURATION.md", "AGENT.md", "ALERTING.md"] {
         read(name);
     }
 }

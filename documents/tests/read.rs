@@ -93,7 +93,7 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
             "kind: Check\nname: a\nbuiltin: cpu\nevry: 10s\n",
             &[
                 "a.yaml:1:1: a Check has exactly one of \"every\" and \"cron\": say how often, or when",
-                "a.yaml:4:1: a Check has no key \"evry\" (did you mean \"every\"?); its keys are kind, name, description, hosts, every, cron, timezone, timeout, command, exec, builtin, with, variants, run, output, pointer, pattern, metric, unit, warning, critical, overrides",
+                "a.yaml:4:1: a Check has no key \"evry\" (did you mean \"every\"?); its keys are kind, name, description, hosts, every, cron, timezone, timeout, command, exec, builtin, with, variants, run, output, pointer, pattern, metric, unit, warning, critical, overrides, notify",
             ][..],
         ),
         (

@@ -11,6 +11,8 @@ pub struct Counters {
     pub failed_writes: Counter,
     pub damaged: Counter,
     pub expired: Counter,
+    pub sealed: Counter,
+    pub failed_maintenance: Counter,
 }
 
 impl Counters {
@@ -35,7 +37,17 @@ impl Counters {
                     "Batches that could not be made durable and were tried again",
                     &counters.failed_writes,
                 ),
-                ("rows_damaged", "Damaged rows of the store that were skipped", &counters.damaged),
+                (
+                    "rows_damaged",
+                    "Damaged rows, blocks and segments of the store that were skipped",
+                    &counters.damaged,
+                ),
+                ("results_sealed", "Results moved from the hot log into blocks", &counters.sealed),
+                (
+                    "maintenance_failed",
+                    "Rounds of sealing, merging and deleting that failed and were tried again",
+                    &counters.failed_maintenance,
+                ),
                 ("results_expired", "Results deleted because their retention was over", &counters.expired),
             ] {
                 registry.register(name, help, counter.clone());

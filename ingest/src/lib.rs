@@ -17,3 +17,12 @@ pub mod writer;
 
 pub use service::start;
 pub use settings::Settings;
+
+/// Die here, in debug builds, when the test that proves what a crash leaves behind says so.
+#[cfg_attr(not(debug_assertions), allow(unused_variables))]
+pub(crate) fn fail_point(name: &str) {
+    #[cfg(debug_assertions)]
+    if std::env::var_os("DOGWATCH_FAILPOINT").is_some_and(|at| at == name) {
+        std::process::abort();
+    }
+}

@@ -8,11 +8,11 @@ use crate::{
     inbound::{questions, results},
     outbound::watermarks,
     settings::Settings,
-    store::{Fjall, ResultStore},
-    writer::{Writer, WriterError},
+    store::{Fjall, Maintained, ResultStore, Retention, StoreError},
+    writer::Writer,
 };
 
-const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+const MAINTAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Start ingest. Returns once it consumes and answers; stops with `ctx.tasks`.
 ///
@@ -34,32 +34,45 @@ pub async fn start_with(
     ctx: Context,
     counters: Counters,
 ) -> anyhow::Result<()> {
-    let (writer, thread) = Writer::start(Arc::clone(&store), counters).await?;
+    let (writer, thread) = Writer::start(Arc::clone(&store), counters.clone()).await?;
     ctx.tasks.spawn("store", async move { Ok(thread.await?) });
-    questions::answer(&ctx, writer.clone(), store).await?;
+    questions::answer(&ctx, writer.clone(), Arc::clone(&store)).await?;
     watermarks::publish(&ctx, writer.clone());
-    expire(&ctx, writer.clone(), settings.retention);
+    maintain(&ctx, store, settings.retention(), counters);
     results::consume(&ctx, settings.batch(), writer).await
 }
 
-/// Delete what is older than `keep`, now and every hour.
-fn expire(ctx: &Context, writer: Writer, keep: Duration) {
+/// Seal, merge and expire, now and then. The last round is finished before the task ends.
+fn maintain(ctx: &Context, store: Arc<dyn ResultStore>, retention: Retention, counters: Counters) {
     let token = ctx.tasks.token();
-    ctx.tasks.spawn("retention", async move {
-        let mut tick = tokio::time::interval(EXPIRE_EVERY);
+    ctx.tasks.spawn("maintenance", async move {
+        let mut tick = tokio::time::interval(MAINTAIN_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 () = token.cancelled() => return Ok(()),
             }
-            match writer.expire(keep).await {
-                Ok(0) => {}
-                Ok(gone) => tracing::info!(gone, "deleted results whose retention is over"),
-                Err(WriterError::Store(error)) => {
-                    tracing::error!(error = report(&error), "expired results could not be deleted");
+            let store = Arc::clone(&store);
+            let round =
+                tokio::task::spawn_blocking(move || store.maintain(service_kit::now_ms(), &retention));
+            match round.await? {
+                Ok(Maintained { sealed, merged, expired }) => {
+                    counters.sealed.inc_by(sealed);
+                    counters.expired.inc_by(expired);
+                    if sealed + merged + expired > 0 {
+                        tracing::info!(sealed, merged, expired, "the store was maintained, in results");
+                    }
                 }
-                Err(WriterError::Stopped) => anyhow::bail!(WriterError::Stopped),
+                // The writer opens the store again.
+                Err(StoreError::Closed { .. }) => {}
+                Err(error) => {
+                    counters.failed_maintenance.inc();
+                    tracing::error!(
+                        error = report(&error),
+                        "the store could not be maintained; trying again"
+                    );
+                }
             }
         }
     });

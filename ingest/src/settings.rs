@@ -7,6 +7,8 @@ use service_kit::{
     settings::{Common, duration},
 };
 
+use crate::store::Retention;
+
 /// Take results from the broker, store each exactly once, and answer questions about them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "dogwatch-ingest", version)]
@@ -24,6 +26,18 @@ pub struct Settings {
     /// How long results are kept, from when they were stored
     #[arg(long, env = "DOGWATCH_INGEST_RETENTION", value_name = "DURATION", default_value = "15d", value_parser = duration)]
     pub retention: Duration,
+    /// How long results lie in the hot log before they are sealed into blocks, unless it grows large
+    #[arg(long, env = "DOGWATCH_INGEST_SEAL_AFTER", value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub seal_after: Duration,
+    /// How long roll-ups of five minutes are kept; they are made when the results go
+    #[arg(long, env = "DOGWATCH_INGEST_RETENTION_5M", value_name = "DURATION", default_value = "90d", value_parser = duration)]
+    pub retention_5m: Duration,
+    /// How long roll-ups of an hour are kept
+    #[arg(long, env = "DOGWATCH_INGEST_RETENTION_1H", value_name = "DURATION", default_value = "730d", value_parser = duration)]
+    pub retention_1h: Duration,
+    /// Most bytes of sealed results and roll-ups; with more, the oldest go early. 0: no limit
+    #[arg(long, env = "DOGWATCH_INGEST_MAX_BYTES", value_name = "BYTES", default_value_t = 0)]
+    pub max_bytes: u64,
     /// Most results in one durable write
     #[arg(long, env = "DOGWATCH_INGEST_BATCH_MESSAGES", value_name = "N", default_value_t = 4000,
         value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -38,6 +52,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            hot: self.seal_after,
+            results: self.retention,
+            five_minutes: self.retention_5m,
+            hours: self.retention_1h,
+            max_bytes: if self.max_bytes == 0 { u64::MAX } else { self.max_bytes },
+        }
+    }
+
     #[must_use]
     pub fn batch(&self) -> BatchLimits {
         let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);

@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -52,7 +51,6 @@ enum Command {
     GoneBelow { agent: AgentId, epoch: u64, oldest: u64, done: Done<Stored> },
     Losses { agent: Option<AgentId>, done: Done<LossList> },
     Touched { done: Done<Vec<Stored>> },
-    Expire { keep: Duration, done: Done<u64> },
 }
 
 /// Sends commands to the writer. The thread ends when the last handle is gone.
@@ -118,14 +116,6 @@ impl Writer {
         self.ask(|done| Command::Touched { done }).await
     }
 
-    /// Delete what is older than `keep`. Returns how many results went.
-    ///
-    /// # Errors
-    /// [`WriterError`].
-    pub async fn expire(&self, keep: Duration) -> Result<u64, WriterError> {
-        self.ask(|done| Command::Expire { keep, done }).await
-    }
-
     async fn ask<T>(&self, command: impl FnOnce(Done<T>) -> Command) -> Result<T, WriterError> {
         let (done, answer) = oneshot::channel();
         self.0.send(command(done)).await.map_err(|_| WriterError::Stopped)?;
@@ -152,7 +142,6 @@ impl Work {
             }
             Command::Losses { agent, done } => drop(done.send(self.losses(agent.as_ref()))),
             Command::Touched { done } => drop(done.send(self.touched())),
-            Command::Expire { keep, done } => drop(done.send(self.expire(keep))),
         }
     }
 
@@ -222,13 +211,6 @@ impl Work {
         let touched = std::mem::take(&mut self.touched);
         let known = touched.iter().filter_map(|agent| Some((agent, accounts.get(agent)?)));
         Ok(known.flat_map(|(agent, account)| account.watermarks(agent)).collect())
-    }
-
-    fn expire(&mut self, keep: Duration) -> Result<u64, StoreError> {
-        self.accounts()?;
-        let gone = self.store.expire(now_ms(), keep).inspect_err(|_| self.accounts = None)?;
-        self.counters.expired.inc_by(gone);
-        Ok(gone)
     }
 
     fn commit(&mut self, commit: &Commit<'_>) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@ use crate::{
     config::CheckSpec,
     document::{Document, Kind},
     rollout::{Canary, Rollout, RolloutState},
+    signed::{Signature, SignedDocument},
 };
 
 /// Request on `dogwatch.v1.admin.apply`; the reply is an [`Applied`], or an error with every problem at once.
@@ -36,6 +37,19 @@ pub struct ApplyRequest {
     /// Reach the hosts in stages. Absent: all of them at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
+    /// By whom the documents are signed, for the revision that this change makes. One of a document that does not
+    /// change is kept in place of the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<DocumentSignature>,
+}
+
+/// The signature of one of the documents of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentSignature {
+    pub kind: Kind,
+    pub name: String,
+    #[serde(flatten)]
+    pub signature: Signature,
 }
 
 impl ApplyRequest {
@@ -51,6 +65,7 @@ impl ApplyRequest {
             base: None,
             effects: false,
             canary: None,
+            signatures: Vec::new(),
         }
     }
 }
@@ -64,7 +79,7 @@ pub struct SourceFile {
 }
 
 /// What an apply did, or with `dry_run` would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
     /// Newest revision: the one made, or the one before when nothing changed.
     pub revision: u64,
@@ -75,6 +90,9 @@ pub struct Applied {
     /// The rollout that began with it. Absent: every host that it concerns is to run it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Of a rollback that is only looked at, and without effects: the documents that it would put back, with their signatures of then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documents: Vec<SignedDocument>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +100,9 @@ pub struct DocumentChange {
     pub kind: Kind,
     pub name: String,
     pub change: Change,
+    /// Revision that made the version that there is, or was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
     /// What differs in a document that changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldChange>,
@@ -287,6 +308,9 @@ pub struct RollbackRequest {
     pub base: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub effects: bool,
+    /// As in [`ApplyRequest`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<DocumentSignature>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

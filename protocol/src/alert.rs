@@ -81,13 +81,49 @@ pub struct Alert {
     pub started_ms: u64,
     /// When the alert came to `state`.
     pub at_ms: u64,
+    /// How often it became worse while it fired.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub raised: u32,
+    /// Why nobody was told of it yet: a silence, a dependency, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted: Option<String>,
+    /// Somebody looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Acknowledgement>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// That somebody looks after an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// Who: `key 01KAH3W8T…`.
+    pub by: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    pub at_ms: u64,
+    /// When it is over, in milliseconds since 1970.
+    pub until_ms: u64,
+}
+
+/// One decision about an alert, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    pub at_ms: u64,
+    pub text: String,
 }
 
 impl Alert {
     /// The `Nats-Msg-Id` of this transition.
     #[must_use]
     pub fn message_id(&self) -> String {
-        format!("{}:{}", self.id, self.state)
+        match (self.state, self.raised) {
+            (AlertState::Firing, 1..) => format!("{}:firing-{}", self.id, self.raised),
+            (state, _) => format!("{}:{state}", self.id),
+        }
     }
 }
 

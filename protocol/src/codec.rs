@@ -39,6 +39,15 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What [`hex`] wrote, back; `None` for anything else.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| if let [high, low] = pair { Some(digit(high)? << 4 | digit(low)?) } else { None })
+        .collect()
+}
+
 fn type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     name.split('<').next().and_then(|n| n.rsplit("::").next()).unwrap_or(name)

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AgentId, CheckName, Facts, Labels, Origin, Threshold,
+    signed::SignedDocument,
     work::{Output, RunSettings, Work},
 };
 
@@ -30,6 +31,9 @@ pub struct ConfigRequest {
     /// Random, another one for each start of an agent: two agents with one id are told apart by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// The agent checks signatures: send the documents beside what came of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub signed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +58,10 @@ pub struct AgentConfig {
     /// Changes exactly when `checks` do.
     pub etag: String,
     pub checks: Vec<CheckSpec>,
+    /// Where they were asked for: the documents of these checks, and those that steer what runs where. Then `etag`
+    /// changes with their signatures too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documents: Vec<SignedDocument>,
 }
 
 /// One check as one host runs it.

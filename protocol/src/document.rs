@@ -124,6 +124,9 @@ pub struct Check {
     pub warning: Option<Threshold>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<Threshold>,
+    /// Whom the check's own alert tells; receivers marked as default when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<ReceiverName>,
     /// Schedule and thresholds in which variables stand. They win over the fields of these names, of which `every` and
     /// `timeout` then mean nothing.
     #[serde(default, skip_serializing_if = "Tuning::is_empty")]
@@ -164,10 +167,40 @@ pub struct Rule {
     /// How long a firing alert goes on after `when` stopped to hold.
     #[serde(default, with = "crate::duration::text")]
     pub keep_firing_for: Duration,
+    /// How many results in a row must hold before the alert fires, 1 to 1,000.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub attempts: u32,
+    /// CEL as `when`: what must hold before a firing alert counts as clear. `when` not holding when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear_when: Option<String>,
+    /// When the alert counts as flapping, and then does not end. Never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flapping: Option<Flapping>,
+    /// While one of these fires on the same host, or on the one that its label `parent` names, nobody is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<RuleName>,
     #[serde(default)]
     pub severity: Severity,
     #[serde(default)]
     pub notify: Vec<ReceiverName>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+/// Weighted changes among the last 21 results, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flapping {
+    /// Flapping begins at or above this, 1 to 100.
+    pub start: u8,
+    /// It ends at or below this, at most `start`.
+    pub stop: u8,
 }
 
 /// Whom to tell, and how.
@@ -176,6 +209,9 @@ pub struct Receiver {
     pub name: ReceiverName,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Tells what names no receivers: the checks' own alerts, and hosts that are down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default: bool,
     pub webhook: Webhook,
 }
 

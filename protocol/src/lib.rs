@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod alert;
+pub mod attend;
 pub mod codec;
 pub mod config;
 pub mod cron;
@@ -29,6 +30,7 @@ pub mod result;
 pub mod rollout;
 pub mod run;
 pub mod scalar;
+pub mod signed;
 pub mod size;
 pub mod stored;
 pub mod stream;

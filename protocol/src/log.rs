@@ -7,6 +7,7 @@ use crate::{
     admin::Role,
     document::{Document, Kind},
     rollout::Rollout,
+    signed::Signature,
 };
 
 /// One accepted change, whole. Revisions count from 1 without gaps.
@@ -31,6 +32,8 @@ pub struct LogRecord {
 pub enum LogChange {
     DocumentPut {
         document: Document,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signature: Option<Signature>,
     },
     DocumentDeleted {
         kind: Kind,

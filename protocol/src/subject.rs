@@ -45,6 +45,13 @@ subjects! {
     QUERY_RESULTS = "query.results";
     QUERY_ALERTS = "query.alerts";
     QUERY_LOSS = "query.loss";
+
+    /// Why is an alert as it is?
+    ALERTER_WHY = "alerter.why";
+    ALERTER_ACKNOWLEDGE = "alerter.acknowledge";
+    ALERTER_SILENCE_LIST = "alerter.silence.list";
+    ALERTER_SILENCE_PUT = "alerter.silence.put";
+    ALERTER_SILENCE_EXPIRE = "alerter.silence.expire";
 }
 
 #[must_use]

@@ -29,7 +29,7 @@ const RULES: &[Rule] = &[
     Rule { name: "service-kit", may_use: &["protocol"], never: &["sled", "fjall", "reqwest", "cel"] },
     Rule {
         name: "agent",
-        may_use: &["protocol", "service-kit"],
+        may_use: &["protocol", "documents", "service-kit"],
         never: &["sled", "fjall", "axum", "reqwest"],
     },
     Rule {
@@ -67,6 +67,7 @@ const RULES: &[Rule] = &[
             "documents",
             "service-kit",
             "agent",
+            "alerter",
             "config-service",
             "http-bridge",
             "ingest",

@@ -32,6 +32,9 @@ pub struct WireConfig {
     pub revision: u64,
     pub etag: String,
     pub checks: Vec<serde_json::Value>,
+    /// What proves the checks: [`protocol::signed::SignedDocument`]s.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documents: Vec<serde_json::Value>,
 }
 
 /// [`protocol::config::ConfigReply`] with its checks not yet looked at.
@@ -253,7 +256,12 @@ mod tests {
     use super::*;
 
     fn plan(checks: serde_json::Value) -> Result<Plan, String> {
-        Plan::read(&WireConfig { revision: 3, etag: "e".into(), checks: checks.as_array().unwrap().clone() })
+        Plan::read(&WireConfig {
+            revision: 3,
+            etag: "e".into(),
+            checks: checks.as_array().unwrap().clone(),
+            documents: vec![],
+        })
     }
 
     #[test]

@@ -11,5 +11,7 @@ pub mod own_facts;
 pub mod pace;
 pub mod perfdata;
 pub mod policy;
+pub mod resolve;
 pub mod schedule;
 pub mod timetable;
+pub mod trust;

@@ -23,12 +23,18 @@ use service_kit::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::local::Local;
+use super::{judge::Judge, local::Local};
 use crate::{
-    core::check::{Plan, WireConfig, WireReply, cut},
+    core::{
+        check::{Plan, WireConfig, WireReply, cut},
+        trust::Accepted,
+    },
     metrics::Metrics,
-    outbound::probe::{command, own_facts::HostFacts},
-    store,
+    outbound::{
+        probe::{command, own_facts::HostFacts},
+        resolver::Resolver,
+    },
+    store::{self, config::Saved},
 };
 
 /// After a nudge each agent waits a moment of its own within this, so that a change of all hosts is no stampede.
@@ -39,6 +45,9 @@ pub struct Follower {
     pub ctx: Context,
     pub agent: AgentId,
     pub folder: Arc<Mutex<DataFolder>>,
+    pub resolver: Resolver,
+    /// What the host accepted up to now.
+    pub accepted: Accepted,
     /// What the host itself says; changed by a reload.
     pub local: watch::Receiver<Local>,
     pub poll: Duration,
@@ -51,8 +60,8 @@ pub struct Follower {
 struct State {
     follower: Follower,
     plan: watch::Sender<Arc<Plan>>,
-    /// The configuration of `plan` as it came, to be written again under a new revision.
-    wire: Option<WireConfig>,
+    /// The configuration of `plan` as it came, to be judged and written again.
+    saved: Option<Saved>,
     facts: HostFacts,
     /// Programs that give facts are to be run again now.
     facts_anew: bool,
@@ -69,7 +78,7 @@ struct State {
 
 impl Follower {
     /// Run what was saved last, and follow changes as a task of the service.
-    pub fn start(self, mut link: watch::Receiver<u64>) -> watch::Receiver<Arc<Plan>> {
+    pub async fn start(self, mut link: watch::Receiver<u64>) -> watch::Receiver<Arc<Plan>> {
         let (plan, receiver) = watch::channel(Arc::default());
         let tasks = self.ctx.tasks.clone();
         let poll = self.poll.mul_f64(0.8 + 0.4 * fraction(self.seed)).max(Duration::from_millis(100));
@@ -78,7 +87,7 @@ impl Follower {
             backoff: Backoff::new(RETRY_FIRST, poll.max(RETRY_FIRST)),
             follower: self,
             plan,
-            wire: None,
+            saved: None,
             facts: HostFacts::default(),
             facts_anew: false,
             host_problems: Vec::new(),
@@ -87,7 +96,7 @@ impl Follower {
             last_failure: String::new(),
             instance: format!("{:016x}", rand::random::<u64>()),
         };
-        state.load();
+        state.load().await;
         tasks.clone().spawn("configuration", async move {
             let token = tasks.token();
             let ctx = &state.follower.ctx;
@@ -104,7 +113,7 @@ impl Follower {
                         state.backoff.reset();
                     }
                     // Whoever reloads may be gone; then nothing is reloaded.
-                    Ok(()) = local.changed() => state.reload(),
+                    Ok(()) = local.changed() => state.reload().await,
                     nudge = nudges.next() => {
                         anyhow::ensure!(nudge.is_some(), "the subscription to changes ended");
                         tokio::time::sleep(spread).await;
@@ -141,12 +150,16 @@ impl Follower {
 }
 
 impl State {
-    fn load(&mut self) {
+    async fn load(&mut self) {
         let loaded = store::config::load(&self.path()).map_err(|error| error.to_string());
-        let plan = loaded.and_then(|wire| {
-            self.wire = wire;
-            self.wire.as_ref().map(|wire| self.read(wire)).transpose()
-        });
+        let plan = match loaded {
+            Ok(Some(saved)) => {
+                self.saved = Some(saved.clone());
+                self.read(&saved).await.map(Some)
+            }
+            Ok(None) => Ok(None),
+            Err(reason) => Err(reason),
+        };
         match plan {
             Ok(Some(plan)) => {
                 tracing::info!(
@@ -183,10 +196,14 @@ impl State {
             anyhow::Ok(store::config::is_there(data.path()))
         });
         let kept = kept.await.map_err(anyhow::Error::from).flatten();
-        let kept = match (kept, self.wire.clone()) {
-            (Ok(false), Some(wire)) => {
-                let path = self.path();
-                let saved = tokio::task::spawn_blocking(move || store::config::save(&path, &wire)).await;
+        let kept = match (kept, self.saved.clone()) {
+            (Ok(false), Some(saved)) => {
+                let (path, accepted) = (self.path(), self.follower.accepted.clone());
+                let saved = tokio::task::spawn_blocking(move || {
+                    store::config::save(&path, &saved)?;
+                    store::trust::save(&path, &accepted)
+                });
+                let saved = saved.await;
                 saved.map_err(anyhow::Error::from).and_then(|saved| Ok(saved?))
             }
             (kept, _) => kept.map(drop),
@@ -196,18 +213,29 @@ impl State {
         }
     }
 
-    /// The configuration as this host's policy lets it run.
-    fn read(&self, wire: &WireConfig) -> Result<Plan, String> {
-        Ok(Plan::read(wire)?.under(&self.follower.local.borrow().policy))
+    /// The configuration as far as this host believes it and its policy lets it run.
+    async fn read(&mut self, saved: &Saved) -> Result<Plan, String> {
+        let follower = &mut self.follower;
+        let Local { trust, labels, policy, .. } = follower.local.borrow().clone();
+        let now_ms = service_kit::now_ms();
+        let judge = Judge { trust: &trust, resolver: &follower.resolver, agent: &follower.agent };
+        let plan = judge.plan(saved, labels, &mut follower.accepted, now_ms).await?;
+        Ok(plan.under(&policy))
     }
 
     /// The host's labels, policy or facts may be others now.
-    fn reload(&mut self) {
+    async fn reload(&mut self) {
         self.facts_anew = true;
         self.status_due = true;
-        let plan = self.wire.as_ref().and_then(|wire| self.read(wire).ok());
+        let plan = match self.saved.clone() {
+            Some(saved) => self.read(&saved).await.ok(),
+            None => None,
+        };
         if let Some(plan) = plan.filter(|plan| *plan != **self.plan.borrow()) {
-            tracing::info!(problem = plan.problem(), "the checks changed with this host's policy");
+            tracing::info!(
+                problem = plan.problem(),
+                "the checks changed with this host's policy, keys or labels"
+            );
             self.plan.send_replace(Arc::new(plan));
         }
     }
@@ -239,11 +267,12 @@ impl State {
             v: VERSION,
             facts: new_facts,
             labels: self.follower.local.borrow().labels.clone(),
-            etag: self.wire.as_ref().map(|_| known.etag.clone()),
+            etag: self.saved.as_ref().map(|_| known.etag.clone()),
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             origin: Origin::Agent,
             poll_ms: Some(protocol::duration::millis(self.follower.poll)),
             instance: Some(self.instance.clone()),
+            signed: self.follower.local.borrow().trust.is_on(),
         };
         let subject = subject::config_get(&self.follower.agent);
         let reply = match request::<_, WireReply>(&self.follower.ctx.nats, &subject, &question, TIMEOUT).await
@@ -259,28 +288,29 @@ impl State {
         };
         match reply {
             WireReply::Unchanged { revision } => {
-                self.facts_sent = Some(facts);
+                self.facts_sent = Some(facts.clone());
                 if revision != known.revision
-                    && let Some(wire) = self.wire.clone()
+                    && let Some(Saved { wire, .. }) = self.saved.clone()
                 {
-                    return self.apply(WireConfig { revision, ..wire }).await;
+                    return self.apply(Saved { wire: WireConfig { revision, ..wire }, facts }).await;
                 }
-                if self.status_due && self.wire.is_some() {
+                if self.status_due && self.saved.is_some() {
                     self.status(known.revision, self.problem(&known)).await;
                 }
                 Ok(())
             }
             WireReply::Full { config } => {
-                self.facts_sent = Some(facts);
-                self.apply(config).await
+                self.facts_sent = Some(facts.clone());
+                self.apply(Saved { wire: config, facts }).await
             }
             WireReply::Refused { reason } => Err(format!("the config-service refuses this agent: {reason}")),
         }
     }
 
-    async fn apply(&mut self, wire: WireConfig) -> Result<(), String> {
-        let revision = wire.revision;
-        let plan = match self.read(&wire) {
+    async fn apply(&mut self, new: Saved) -> Result<(), String> {
+        let revision = new.wire.revision;
+        let before = self.follower.accepted.clone();
+        let plan = match self.read(&new).await {
             Ok(plan) => plan,
             Err(reason) => {
                 self.status(revision, Some(reason.clone())).await;
@@ -293,10 +323,16 @@ impl State {
             tracing::warn!(revision, problem, "some checks cannot run");
         }
         tracing::info!(revision, checks = plan.checks.len(), "configuration applied");
+        let (folder, accepted) = (self.path(), self.follower.accepted.clone());
+        self.saved = Some(new.clone());
+        let saved = tokio::task::spawn_blocking(move || {
+            // In this order: what is saved is judged again at the next start, and must not be too old for that.
+            store::config::save(&folder, &new)?;
+            if accepted == before { Ok(()) } else { store::trust::save(&folder, &accepted) }
+        })
+        .await;
+        // What runs is what was written: after a crash nothing older is accepted.
         self.plan.send_replace(Arc::new(plan));
-        let (folder, saved) = (self.path(), wire.clone());
-        self.wire = Some(wire);
-        let saved = tokio::task::spawn_blocking(move || store::config::save(&folder, &saved)).await;
         if let Err(error) = saved.map_err(std::io::Error::other).flatten() {
             tracing::error!(%error, "the configuration runs but cannot be saved: a restart would begin with an older one");
         }

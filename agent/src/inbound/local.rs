@@ -1,31 +1,40 @@
-//! What this host itself says: its labels, its policy, where its own facts are. SIGHUP makes the agent read it again.
+//! What this host itself says: its labels, its policy, the keys that it trusts, where its own facts are. SIGHUP makes the agent read it again.
 
 use std::{path::PathBuf, sync::Arc};
 
 use protocol::Labels;
 use service_kit::settings::WrongSettings;
 
-use crate::{core::policy::Policy, settings::Settings, store};
+use crate::{
+    core::{policy::Policy, trust::Trust},
+    settings::Settings,
+    store,
+};
 
 #[derive(Debug, Clone)]
 pub struct Local {
     pub labels: Labels,
     pub policy: Arc<Policy>,
+    pub trust: Arc<Trust>,
     pub facts_dir: PathBuf,
     /// Why the last reload changed nothing.
     pub problem: Option<String>,
 }
 
 impl Local {
-    /// Blocks on a read of the policy file.
+    /// Blocks on a read of the policy file, and of that of the trusted keys.
     ///
     /// # Errors
-    /// [`WrongSettings`]: an agent with a policy that it cannot read must not run.
+    /// [`WrongSettings`]: an agent with a policy or with keys that it cannot read must not run.
     pub fn load(settings: &Settings) -> Result<Self, WrongSettings> {
         let policy = store::policy::load(settings.guard.policy.as_deref()).map_err(WrongSettings)?;
+        let trust = &settings.trust;
+        let file = trust.trusted_keys_file.as_deref();
+        let trust = store::trust::load_keys(&trust.trusted_keys, file, trust.require_signed);
         Ok(Self {
             labels: settings.labels(),
             policy: Arc::new(policy),
+            trust: Arc::new(trust.map_err(WrongSettings)?),
             facts_dir: settings.facts_dir.clone(),
             problem: None,
         })

@@ -5,5 +5,6 @@ pub mod checks;
 pub mod live;
 pub mod probe;
 pub mod publisher;
+pub mod resolver;
 pub mod sender;
 pub mod systemd;

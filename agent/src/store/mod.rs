@@ -7,3 +7,4 @@ pub mod record;
 pub mod results;
 mod segment;
 pub mod spool;
+pub mod trust;

@@ -18,10 +18,15 @@ const MAX: u64 = 1024 * 1024;
 /// What is wrong with the file, and what to do.
 pub fn load(path: Option<&Path>) -> Result<Policy, String> {
     let Some(path) = path else { return Ok(Policy::default()) };
-    read(path).map_err(|reason| format!("policy file {}: {reason}", path.display()))
+    let policy = read_text(path).and_then(|text| Policy::parse(&text));
+    policy.map_err(|reason| format!("policy file {}: {reason}", path.display()))
 }
 
-fn read(path: &Path) -> Result<Policy, String> {
+/// The text of a file that says what the owner of this host wants.
+///
+/// # Errors
+/// What is wrong with the file, and what to do.
+pub fn read_text(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
     // Of the open file, so that what is checked is what is read.
     let file = File::open(path).map_err(cannot)?;
@@ -32,7 +37,7 @@ fn read(path: &Path) -> Result<Policy, String> {
     if text.len() as u64 > MAX {
         return Err(format!("larger than {MAX} bytes"));
     }
-    Policy::parse(&text)
+    Ok(text)
 }
 
 /// Whether a file says what the owner of this host wants: a plain file that nobody else can write.

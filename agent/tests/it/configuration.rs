@@ -66,7 +66,12 @@ async fn g8_a_change_is_followed_within_two_seconds_and_disturbs_no_other_check(
 
     // The same checks under a new revision: nothing runs anew, and yet the revision is reported.
     *config.statuses.lock().unwrap() = Vec::new();
-    let same = protocol::config::AgentConfig { revision: 3, etag: "etag of 2".into(), checks: vec![] };
+    let same = protocol::config::AgentConfig {
+        revision: 3,
+        etag: "etag of 2".into(),
+        checks: vec![],
+        documents: vec![],
+    };
     config.set(ConfigReply::Full { config: same }).await;
     config.reported("revision 3 runs", |status| status.revision == 3 && status.error.is_none()).await;
     agent.stop().await;

@@ -16,4 +16,5 @@ mod run;
 mod run_settings;
 mod spool;
 mod systemd;
+mod trust;
 mod try_it;

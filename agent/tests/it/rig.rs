@@ -147,7 +147,7 @@ impl Config {
 }
 
 pub(crate) fn config(revision: u64, checks: Vec<CheckSpec>) -> AgentConfig {
-    AgentConfig { revision, etag: format!("etag of {revision}"), checks }
+    AgentConfig { revision, etag: format!("etag of {revision}"), checks, documents: Vec::new() }
 }
 
 /// A check that runs `command`.

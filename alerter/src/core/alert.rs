@@ -1,10 +1,10 @@
 //! The life of one alert: one rule on one host.
 //!
 //! ```text
-//!            holds, `for` > 0              holds, and `for` is over
-//!   ok ───────────────────────▶ pending ───────────────────────────▶ firing ──┐ holds: the calm is over
+//!          holds, `for` or `attempts`      holds, for so long and so often
+//!   ok ───────────────────────▶ pending ───────────────────────────▶ firing ──┐ holds: the calm is over, or it is worse
 //!   ▲ │                           │                                   ▲  │ └──┘
-//!   │ └─────── holds, no `for` ───┼───────────────────────────────────┘  │
+//!   │ └─────── holds, neither ────┼───────────────────────────────────┘  │
 //!   │                             │ clear                                │ clear, and `keep_firing_for` is over
 //!   └─────────────────────────────┴──────────────────────────────────────┘
 //! ```
@@ -12,10 +12,16 @@
 //! The machine moves when a result comes, as a rule of Prometheus moves when it is evaluated: `for: 5m` is over at the
 //! first result at least five minutes after the one that made the alert pending, if all between them held. Time is that
 //! of the results. A result older than one already seen moves nothing, and one that is history ([`Seen::fresh`] is
-//! false) can end an alert but never begin one (G6).
+//! false) can end an alert but never begin one (G6). A result that says nothing ([`Verdict::Nothing`]: a check that could
+//! not measure) moves nothing either. Silence is a result too: the clock's ([`super::quiet`]).
 
-use protocol::{AgentId, ReceiverName, RuleName, alert::Alert};
+use protocol::{
+    AgentId, ReceiverName, RuleName,
+    alert::{Acknowledgement, Alert, JournalEntry, Severity},
+};
 use serde::{Deserialize, Serialize};
+
+use super::flap::Flaps;
 
 /// Which alert: there is at most one at a time of a rule on a host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +59,44 @@ pub struct Tracker {
     /// The newest result seen.
     pub last: Position,
     pub state: State,
+    /// Of a rule that detects flapping.
+    #[serde(default, skip_serializing_if = "Flaps::none")]
+    pub flaps: Flaps,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flapping: bool,
+    /// It fires because nothing came.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Acknowledgement>,
+    /// What was decided and why, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub journal: Vec<JournalEntry>,
+}
+
+/// Most entries of one journal: the first and the last ones are kept.
+const JOURNAL: usize = 40;
+
+impl Tracker {
+    #[must_use]
+    pub fn new(last: Position) -> Self {
+        Self {
+            last,
+            state: State::Ok,
+            flaps: Flaps::default(),
+            flapping: false,
+            quiet: false,
+            acknowledged: None,
+            journal: Vec::new(),
+        }
+    }
+
+    pub fn note(&mut self, at_ms: u64, text: String) {
+        if self.journal.len() >= JOURNAL {
+            self.journal.remove(JOURNAL / 2);
+        }
+        self.journal.push(JournalEntry { at_ms, text });
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +105,9 @@ pub enum State {
     Ok,
     Pending {
         alert: Alert,
+        /// Results in a row that held, up to the number that the rule asks for.
+        #[serde(default = "one")]
+        held: u32,
     },
     Firing {
         alert: Alert,
@@ -68,7 +115,14 @@ pub enum State {
         told: Vec<ReceiverName>,
         /// Since when the condition does not hold any more, while `keep_firing_for` runs.
         calm_since_ms: Option<u64>,
+        /// Why nobody was told yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        muted: Option<String>,
     },
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl State {
@@ -76,15 +130,29 @@ impl State {
     pub fn alert(&self) -> Option<&Alert> {
         match self {
             Self::Ok => None,
-            Self::Pending { alert } | Self::Firing { alert, .. } => Some(alert),
+            Self::Pending { alert, .. } | Self::Firing { alert, .. } => Some(alert),
         }
     }
+
+    #[must_use]
+    pub fn is_firing(&self) -> bool {
+        matches!(self, Self::Firing { .. })
+    }
+}
+
+/// What one result says of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Holds(Severity),
+    Clear,
+    /// There was nothing to judge.
+    Nothing,
 }
 
 /// One evaluated result.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
-    pub holds: bool,
+    pub verdict: Verdict,
     pub at_ms: u64,
     /// News, not history.
     pub fresh: bool,
@@ -95,13 +163,19 @@ pub struct Seen {
 pub struct Timing {
     pub hold_ms: u64,
     pub keep_ms: u64,
+    /// Results in a row that must hold, 1 or more.
+    pub attempts: u32,
 }
 
 /// What happens to the state. `None` from [`next`]: nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Pend,
+    /// One more result in a row held.
+    Count,
     Fire,
+    /// It is worse than when it was told.
+    Raise(Severity),
     /// The condition stopped to hold; the alert goes on for `keep_firing_for`.
     Calm,
     /// It holds again.
@@ -113,17 +187,31 @@ pub enum Step {
 
 #[must_use]
 pub fn next(state: &State, seen: Seen, timing: Timing) -> Option<Step> {
-    match state {
-        State::Ok if !seen.holds || !seen.fresh => None,
-        State::Ok if timing.hold_ms == 0 => Some(Step::Fire),
-        State::Ok => Some(Step::Pend),
-        State::Pending { .. } if !seen.holds => Some(Step::Lapse),
-        State::Pending { alert } => {
+    let severity = match seen.verdict {
+        Verdict::Nothing => return None,
+        Verdict::Holds(severity) => Some(severity),
+        Verdict::Clear => None,
+    };
+    match (state, severity) {
+        (State::Ok, None) => None,
+        (State::Ok, Some(_)) if !seen.fresh => None,
+        (State::Ok, Some(_)) if timing.hold_ms == 0 && timing.attempts <= 1 => Some(Step::Fire),
+        (State::Ok, Some(_)) => Some(Step::Pend),
+        (State::Pending { .. }, None) => Some(Step::Lapse),
+        (State::Pending { alert, held }, Some(_)) => {
             let over = seen.at_ms >= alert.started_ms.saturating_add(timing.hold_ms);
-            (over && seen.fresh).then_some(Step::Fire)
+            let often = held.saturating_add(1) >= timing.attempts;
+            if over && often && seen.fresh {
+                Some(Step::Fire)
+            } else {
+                (*held < timing.attempts).then_some(Step::Count)
+            }
         }
-        State::Firing { calm_since_ms, .. } if seen.holds => calm_since_ms.map(|_| Step::Stir),
-        State::Firing { calm_since_ms, .. } => {
+        (State::Firing { alert, .. }, Some(severity)) if severity > alert.severity && seen.fresh => {
+            Some(Step::Raise(severity))
+        }
+        (State::Firing { calm_since_ms, .. }, Some(_)) => calm_since_ms.map(|_| Step::Stir),
+        (State::Firing { calm_since_ms, .. }, None) => {
             let since = calm_since_ms.unwrap_or(seen.at_ms);
             if seen.at_ms >= since.saturating_add(timing.keep_ms) {
                 Some(Step::Resolve)

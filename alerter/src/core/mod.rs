@@ -3,11 +3,18 @@
 pub mod alert;
 pub mod attempt;
 pub mod evaluate;
+pub mod flap;
+pub mod mute;
+pub mod quiet;
 pub mod rules;
+pub mod scenario;
+pub mod series;
 pub mod summary;
 #[cfg(test)]
 mod tests;
+pub mod window;
 
 pub use alert::{AlertKey, Position, State, Tracker};
-pub use evaluate::{Alerts, Draft, Incoming, Transition};
+pub use evaluate::{Alerts, Draft, HostInfo, Incoming, Transition, World};
+pub use mute::Mutes;
 pub use rules::RuleBook;

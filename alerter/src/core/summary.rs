@@ -21,7 +21,7 @@ pub fn of_result(step: Step, rule: &Rule, result: &CheckResult) -> String {
     let end = match step {
         Step::Lapse => " did not last",
         Step::Resolve => " is over",
-        Step::Pend | Step::Fire | Step::Calm | Step::Stir => "",
+        Step::Pend | Step::Count | Step::Fire | Step::Raise(_) | Step::Calm | Step::Stir => "",
     };
     format!("{check} on {agent} is {what}: {name}{end} ({when})")
 }
@@ -30,6 +30,13 @@ pub fn of_result(step: Step, rule: &Rule, result: &CheckResult) -> String {
 #[must_use]
 pub fn of_withdrawal(alert: &protocol::alert::Alert, why: &str) -> String {
     format!("{} on {} is not watched by {} any more: {why}", alert.check, alert.agent, alert.rule)
+}
+
+/// `disk_usage on web-01: full cannot be judged: there is no "/var" here …`
+#[must_use]
+pub fn of_failure(rule: &Rule, result: &CheckResult, error: &dyn std::fmt::Display) -> String {
+    let (check, agent, name) = (&result.check, &result.agent, &rule.name);
+    format!("{check} on {agent}: {name} cannot be judged: {error} ({})", piece(&rule.when))
 }
 
 fn piece(text: &str) -> String {

@@ -12,8 +12,9 @@ use protocol::{
 use service_kit::{Context, now_ms, report, request};
 use tokio::{sync::watch, time::Instant};
 
+use super::results;
 use crate::{
-    core::{RuleBook, evaluate::HostInfo},
+    core::{HostInfo, RuleBook},
     engine::Shared,
     metrics::Metrics,
 };
@@ -28,6 +29,8 @@ pub struct Reader {
     pub book: watch::Sender<Arc<RuleBook>>,
     pub metrics: Metrics,
     pub poll: Duration,
+    /// How long a result is news.
+    pub freshness: Duration,
 }
 
 impl Reader {
@@ -47,7 +50,7 @@ impl Reader {
     }
 
     async fn read_rules(&self) -> anyhow::Result<()> {
-        let query = DocumentQuery { kinds: vec![Kind::Rule, Kind::Receiver] };
+        let query = DocumentQuery { kinds: vec![Kind::Check, Kind::Rule, Kind::Receiver, Kind::Silence] };
         let client = &self.ctx.nats;
         let list: DocumentList =
             request::request(client, subject::ADMIN_DOCUMENTS, &query, request::TIMEOUT).await?;
@@ -63,6 +66,17 @@ impl Reader {
             return Ok(());
         }
         let book = Arc::new(tokio::task::spawn_blocking(move || RuleBook::new(list)).await?);
+        // Windows that are new begin with what the stream still has.
+        if book.longest_window_ms() > self.book.borrow().longest_window_ms() || newest == 0 {
+            let read = results::remember(&self.ctx, &self.engine, &book, self.freshness).await;
+            if let Err(error) = read {
+                self.metrics.refresh_failures.inc();
+                tracing::warn!(
+                    error = report(error.as_ref()),
+                    "recent results cannot be read; windows fill as results come"
+                );
+            }
+        }
         let rules = Arc::clone(&book);
         self.engine.run(move |engine| engine.set_rules(rules, now_ms())).await??;
         self.book.send_replace(book);
@@ -139,5 +153,7 @@ pub async fn fetch_hosts(client: &async_nats::Client, agents: Vec<AgentId>) -> V
 }
 
 fn host_info(host: Host) -> (AgentId, HostInfo) {
-    (host.agent, HostInfo { facts: host.facts, labels: host.labels, groups: host.groups, vars: host.vars })
+    let seen = host.last_seen_ms > 0;
+    let Host { facts, labels, groups, vars, checks, .. } = host;
+    (host.agent, HostInfo { facts, labels, groups, vars, checks, seen })
 }

@@ -1,5 +1,7 @@
-//! What comes in: results, rules and hosts, questions.
+//! What comes in: results, rules and hosts, questions, what people do about alerts.
 
+pub mod attend;
+pub mod clock;
 pub mod documents;
 pub mod queries;
 pub mod results;

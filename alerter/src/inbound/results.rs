@@ -1,8 +1,10 @@
 //! Results from stream RESULTS, in order, acknowledged after what follows from them is durable (G2).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use protocol::{CheckResult, limits, stream, subject};
+use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
+use futures_util::StreamExt;
+use protocol::{CheckResult, duration::millis, limits, stream, subject};
 use service_kit::{
     Context, Delivery,
     consume::{self, AsyncBatchHandler, BatchLimits, ConsumerSpec, Rejected},
@@ -10,8 +12,13 @@ use service_kit::{
 };
 
 use super::documents::fetch_hosts;
-use crate::{core::Incoming, engine::Shared};
+use crate::{
+    core::{Incoming, RuleBook},
+    engine::Shared,
+};
 
+/// Results that wait while nobody is behind: two batches.
+const UNDER_WAY: u64 = 2_000;
 /// Name of the readiness condition.
 const STORE: &str = "alerter store";
 
@@ -90,4 +97,81 @@ fn read(subject: &str, payload: &[u8]) -> Result<CheckResult, String> {
         return Err(format!("{} metrics, more than the {} allowed", result.metrics.len(), limits::METRICS));
     }
     Ok(result)
+}
+
+/// Most results that are read again at a start, and the longest time that it may take.
+const REMEMBERED: usize = 1_000_000;
+const REMEMBER_FOR: Duration = Duration::from_secs(20);
+/// Results remembered at once.
+const BATCH: usize = 1_000;
+
+/// Read what was judged before, so that windows and positions are those of before a restart, and windows of a new rule
+/// have a past.
+///
+/// # Errors
+/// When the stream cannot be read. What was read counts.
+pub async fn remember(
+    ctx: &Context,
+    engine: &Shared,
+    book: &Arc<RuleBook>,
+    freshness: Duration,
+) -> anyhow::Result<()> {
+    let back_ms = book.longest_window_ms().max(2 * millis(freshness));
+    let jetstream = ctx.jetstream();
+    let Ok(stream) = jetstream.get_stream(stream::RESULTS.name).await else { return Ok(()) };
+    // Without a consumer nothing was judged yet.
+    let Ok(consumer) = stream.get_consumer::<pull::Config>(stream::consumer::ALERTER).await else {
+        return Ok(());
+    };
+    let judged = consumer.cached_info().ack_floor.stream_sequence;
+    let since = i128::from(now_ms().saturating_sub(back_ms)) * 1_000_000;
+    let start_time = async_nats::datetime::DateTime::from_unix_timestamp_nanos(since)?;
+    let from = pull::OrderedConfig {
+        deliver_policy: DeliverPolicy::ByStartTime { start_time },
+        ..pull::OrderedConfig::default()
+    };
+    let last = stream.cached_info().state.last_sequence.min(judged);
+    if last < stream.cached_info().state.first_sequence {
+        return Ok(());
+    }
+    let mut messages = stream.create_consumer(from).await?.messages().await?;
+    let deadline = tokio::time::Instant::now() + REMEMBER_FOR;
+    let (mut batch, mut read_so_far, mut at) = (Vec::with_capacity(BATCH), 0, 0);
+    while read_so_far < REMEMBERED && at < last {
+        let message = match tokio::time::timeout_at(deadline, messages.next()).await {
+            Ok(Some(message)) => message?,
+            // Nothing of that time is left, or it takes too long.
+            Ok(None) | Err(_) => break,
+        };
+        let info = message.info().map_err(|error| anyhow::anyhow!("a message without its place: {error}"))?;
+        at = info.stream_sequence;
+        let published_ms =
+            u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+        if at <= last
+            && let Ok(result) = read(&message.subject, &message.payload)
+        {
+            batch.push(Incoming { result, published_ms, stream: at });
+        }
+        read_so_far += 1;
+        let caught_up = at >= last || info.pending == 0;
+        if batch.len() == BATCH || caught_up {
+            let (book, batch) = (Arc::clone(book), std::mem::take(&mut batch));
+            engine.run(move |engine| engine.remember(&book, &batch)).await?;
+        }
+        if caught_up {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether all that was published is judged, but for what is under way. An error: nobody knows.
+///
+/// # Errors
+/// When the broker does not answer.
+pub async fn is_caught_up(ctx: &Context) -> anyhow::Result<bool> {
+    let stream = ctx.jetstream().get_stream_no_info(stream::RESULTS.name).await?;
+    let consumer: PullConsumer =
+        stream.get_consumer(stream::consumer::ALERTER).await.map_err(|error| anyhow::anyhow!(error))?;
+    Ok(consumer.cached_info().num_pending < UNDER_WAY)
 }

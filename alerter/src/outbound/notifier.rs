@@ -155,14 +155,15 @@ impl Notifier {
         tokio::time::sleep(LAST_ATTEMPT).await;
     }
 
-    /// Whether the firing that `notification` ends is still to be told to its receiver.
+    /// Whether what came before `notification` is still to be told to its receiver: the firing that it ends or raises.
     async fn must_wait(&self, notification: &Notification) -> anyhow::Result<bool> {
-        if notification.alert.state != AlertState::Resolved {
-            return Ok(false);
+        let mut before = notification.clone();
+        match (notification.alert.state, notification.alert.raised) {
+            (AlertState::Resolved, _) => before.alert.state = AlertState::Firing,
+            (AlertState::Firing, raised @ 1..) => before.alert.raised = raised - 1,
+            (AlertState::Firing | AlertState::Pending, _) => return Ok(false),
         }
-        let mut firing = notification.clone();
-        firing.alert.state = AlertState::Firing;
-        let account = self.account(firing.message_id()).await?;
+        let account = self.account(before.message_id()).await?;
         Ok(account.is_some_and(|account| account.is_waiting()))
     }
 

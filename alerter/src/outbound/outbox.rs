@@ -156,8 +156,10 @@ async fn publish_entry(
     entry: &OutboxRecord,
 ) -> Result<Vec<(String, u64)>, PublishError> {
     let alert = &entry.alert;
-    let subject = subject::alert(&alert.agent, &alert.rule);
-    send(jetstream, subject, &alert.message_id(), alert).await?;
+    if !entry.retold {
+        let subject = subject::alert(&alert.agent, &alert.rule);
+        send(jetstream, subject, &alert.message_id(), alert).await?;
+    }
     let mut places = Vec::new();
     for notification in entry.notifications() {
         places.push((notification.message_id(), publish_notification(jetstream, &notification).await?));

@@ -79,6 +79,7 @@ pub(super) struct Trees {
     pub(super) outbox: Tree,
     pub(super) deliveries: Tree,
     pub(super) resolved: Tree,
+    pub(super) silences: Tree,
     /// Whether there were alerts that sled could not read.
     #[cfg(test)]
     forgotten: bool,
@@ -143,6 +144,7 @@ impl Trees {
             outbox: db.open_tree("outbox")?,
             deliveries: db.open_tree("deliveries")?,
             resolved: db.open_tree("resolved")?,
+            silences: db.open_tree("silences")?,
             db,
         };
         match trees.db.get("format")?.as_deref() {

@@ -8,16 +8,22 @@ mod record;
 
 use std::{ops::Bound, path::Path};
 
-use protocol::alert::{Alert, AlertState, Notification};
+use protocol::{
+    SilenceName,
+    alert::{Alert, AlertState, Notification},
+    operate::Silence,
+};
 use sled::{Batch, IVec, Transactional, transaction::ConflictableTransactionError};
 
 use crate::core::{AlertKey, Draft, Tracker};
 pub use disk::StoreError;
 use disk::{Disk, Failure, decode};
-pub use record::{Delivery, OutboxRecord};
+pub use record::{Delivery, OutboxRecord, ResolvedRecord};
 
 /// Resolved alerts that are kept to be listed.
 pub const RESOLVED: usize = 1_000;
+/// Most notifications of one alert that are listed.
+const DELIVERIES: usize = 200;
 
 /// The store of one alerter.
 #[derive(Debug)]
@@ -62,13 +68,16 @@ impl Store {
                 outbox.insert(&number.to_be_bytes(), protocol::encode(&entry)?);
                 for notification in entry.notifications() {
                     let id = notification.message_id();
-                    let waiting = Delivery::Waiting { notification, stream: None };
+                    let waiting = Delivery::Waiting { notification: Box::new(notification), stream: None };
                     deliveries.insert(id.into_bytes(), protocol::encode(&waiting)?);
                 }
                 // What ended before it fired was never a worry.
                 let alert = &transition.alert;
-                if draft.ended.contains(&alert.id) && alert.state == AlertState::Resolved {
-                    resolved.insert(resolved_key(alert), protocol::encode(alert)?);
+                if alert.state == AlertState::Resolved
+                    && let Some(journal) = draft.ended.get(&alert.id)
+                {
+                    let record = ResolvedRecord { alert: alert.clone(), journal: journal.clone() };
+                    resolved.insert(resolved_key(alert), protocol::encode(&record)?);
                 }
             }
             let all = (&trees.trackers, &trees.outbox, &trees.deliveries, &trees.resolved);
@@ -167,7 +176,7 @@ impl Store {
                 let (key, value) = entry?;
                 if let Delivery::Waiting { notification, stream: Some(place) } = decode("deliveries", &value)?
                 {
-                    waiting.push((String::from_utf8_lossy(&key).into_owned(), notification, place));
+                    waiting.push((String::from_utf8_lossy(&key).into_owned(), *notification, place));
                 }
                 if waiting.len() == limit {
                     break;
@@ -181,9 +190,58 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn resolved(&self) -> Result<Vec<Alert>, StoreError> {
+    pub fn resolved(&self) -> Result<Vec<ResolvedRecord>, StoreError> {
         let alert = |entry: sled::Result<(IVec, IVec)>| decode("resolved", &entry?.1);
         self.0.with(|trees| trees.resolved.iter().rev().take(RESOLVED).map(alert).collect())
+    }
+
+    /// What became of the notifications of one alert, by their ids.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn deliveries_of(&self, alert: &str) -> Result<Vec<(String, Delivery)>, StoreError> {
+        self.0.with(|trees| {
+            let found = trees.deliveries.scan_prefix(format!("{alert}:")).take(DELIVERIES);
+            found
+                .map(|entry| {
+                    let (key, value) = entry?;
+                    Ok((String::from_utf8_lossy(&key).into_owned(), decode("deliveries", &value)?))
+                })
+                .collect()
+        })
+    }
+
+    /// The silences that were made by hand.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn silences(&self) -> Result<Vec<Silence>, StoreError> {
+        let silence = |entry: sled::Result<(IVec, IVec)>| decode("silences", &entry?.1);
+        self.0.with(|trees| trees.silences.iter().map(silence).collect())
+    }
+
+    /// Keep a silence in place of the one of its name; durable when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_silence(&self, silence: &Silence) -> Result<(), StoreError> {
+        self.0.with(|trees| {
+            trees.silences.insert(silence.name.as_str(), protocol::encode(silence)?)?;
+            trees.sync()
+        })
+    }
+
+    /// Forget silences by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn remove_silences(&self, names: &[SilenceName]) -> Result<(), StoreError> {
+        self.0.with(|trees| {
+            for name in names {
+                trees.silences.remove(name.as_str())?;
+            }
+            trees.sync()
+        })
     }
 
     /// Forget `trackers`, notifications settled before `before_ms`, and resolved alerts beyond the last [`RESOLVED`].

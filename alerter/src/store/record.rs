@@ -2,7 +2,7 @@
 
 use protocol::{
     AgentId, ReceiverName, RuleName,
-    alert::{Alert, Notification},
+    alert::{Alert, JournalEntry, Notification},
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,9 @@ pub struct OutboxRecord {
     pub alert: Alert,
     #[serde(default)]
     pub notify: Vec<ReceiverName>,
+    /// The stream of transitions has it already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retold: bool,
 }
 
 impl OutboxRecord {
@@ -29,8 +32,18 @@ impl OutboxRecord {
 
 impl From<&Transition> for OutboxRecord {
     fn from(transition: &Transition) -> Self {
-        Self { alert: transition.alert.clone(), notify: transition.notify.clone() }
+        Self { alert: transition.alert.clone(), notify: transition.notify.clone(), retold: transition.retold }
     }
+}
+
+/// An alert that is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedRecord {
+    #[serde(flatten)]
+    pub alert: Alert,
+    /// What was decided and why, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub journal: Vec<JournalEntry>,
 }
 
 /// The account of one notification, under its message id: what G5 promises, in one place.
@@ -39,7 +52,7 @@ impl From<&Transition> for OutboxRecord {
 pub enum Delivery {
     /// Neither delivered nor given up.
     Waiting {
-        notification: Notification,
+        notification: Box<Notification>,
         /// Its place in the stream NOTIFY, once it is there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stream: Option<u64>,

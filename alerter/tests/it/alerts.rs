@@ -124,7 +124,7 @@ async fn a_rule_follows_its_document_and_its_alerts_end_with_it() {
 }
 
 #[tokio::test]
-async fn a_rule_without_an_answer_silences_no_other() {
+async fn a_rule_without_an_answer_says_so_and_silences_no_other() {
     let sink = WebhookSink::start().await;
     let failing = Rule { when: "facts.nothing > 1".into(), ..rule("failing") };
     let broken = Rule { when: "value >".into(), ..rule("broken") };
@@ -133,7 +133,12 @@ async fn a_rule_without_an_answer_silences_no_other() {
     let bed = Bed::new(all).await;
     let alerter = bed.alerter().await;
     bed.publish(&result(1, 95.0)).await;
-    received(&sink, 1).await;
+    let told = received(&sink, 2).await;
+    let mut rules: Vec<&str> = told.iter().map(|one| one.body["rule"].as_str().unwrap()).collect();
+    rules.sort_unstable();
+    assert_eq!(rules, ["failing", "full"]);
+    let failing = told.iter().find(|one| one.body["rule"] == "failing").unwrap();
+    assert!(failing.body["summary"].as_str().unwrap().contains("cannot be judged"), "{}", failing.body);
     let figures = ["rules", "rules_broken", "rules_failing"].map(|name| alerter.metric(name));
     assert_eq!(figures, [2, 1, 1]);
 }

@@ -251,6 +251,7 @@ pub(crate) fn receiver(name: &str, url: &str) -> Document {
     Document::Receiver(Receiver {
         name: ReceiverName::new(name).unwrap(),
         description: String::new(),
+        default: false,
         webhook: Webhook { url: url.to_owned(), timeout: Duration::from_secs(5) },
     })
 }

@@ -2,6 +2,7 @@
 //! The alerter against a real nats-server, with a scripted config-service and real HTTP receivers.
 
 mod alerts;
+mod attend;
 mod crash;
 mod delivery;
 mod fixture;

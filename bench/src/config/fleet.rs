@@ -78,7 +78,8 @@ pub(super) fn request(n: usize, etag: Option<String>) -> ConfigRequest {
     let facts = etag.is_none().then(|| facts(n));
     let (agent_version, origin) = (Some("0.1.0".to_owned()), Origin::Agent);
     let (v, poll_ms, instance) = (protocol::VERSION, Some(60_000), Some(format!("{n:016x}")));
-    ConfigRequest { v, facts, labels: labels(n), etag, agent_version, origin, poll_ms, instance }
+    let labels = labels(n);
+    ConfigRequest { v, facts, labels, etag, agent_version, origin, poll_ms, instance, signed: false }
 }
 
 async fn ask(client: &Client, n: usize, etag: Option<String>) -> anyhow::Result<(String, u64)> {

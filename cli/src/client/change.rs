@@ -11,12 +11,13 @@ use serde::Serialize;
 use super::{
     files,
     http::{Client, ClientError},
-    rollout,
+    rollout, sign,
 };
 use crate::{
     Usage,
     args::{ApplyArgs, Format, PlanArgs, RollbackArgs},
     output::{self, Column, note, shown},
+    signing,
 };
 
 const COLUMNS: [Column<DocumentChange>; 3] = [
@@ -52,7 +53,11 @@ pub(crate) async fn plan(args: &PlanArgs) -> anyhow::Result<bool> {
 /// [`Usage`] for documents with errors and where nobody can be asked, [`ClientError`] otherwise.
 pub(crate) async fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
     let client = Client::open(&args.common)?;
-    let mut request = ApplyRequest {
+    let key = sign::key(&args.signing, &client)?;
+    if args.sign_again && key.is_none() {
+        return Err(Usage("there is no key to sign with: give --signing-key FILE".to_owned()).into());
+    }
+    let request = ApplyRequest {
         message: args.message.clone(),
         dry_run: true,
         effects: true,
@@ -61,7 +66,7 @@ pub(crate) async fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
         ..ApplyRequest::of(files::read(&args.paths)?)
     };
     let planned = send(&client, "apply", &request).await?;
-    if pending(&planned).is_empty() {
+    if pending(&planned).is_empty() && !args.sign_again {
         note(&format!("nothing to change: revision {} has all of it", planned.revision));
         return output::print(&planned.changes, &COLUMNS, args.common.output);
     }
@@ -69,21 +74,35 @@ pub(crate) async fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
         write!(io::stderr(), "{}", rollout::stages(request.canary.as_ref(), &planned))?;
     }
     confirm(&planned, args.yes)?;
-    (request.dry_run, request.effects, request.base) = (false, false, Some(planned.revision));
-    done(&send(&client, "apply", &request).await?, args.common.output)
+    sign::warn_unsigned(key.as_ref(), &planned);
+    let applied = signed(planned, |base| {
+        let (client, key) = (&client, key.as_ref());
+        let mut request = ApplyRequest { effects: false, ..request.clone() };
+        async move {
+            let Some(planned) = base else { return send(client, "apply", &request).await };
+            if let Some(key) = key {
+                request.signatures = signing::of_files(key, &request.files, &planned, args.sign_again)?;
+            }
+            (request.dry_run, request.base) = (false, Some(planned.revision));
+            send(client, "apply", &request).await
+        }
+    });
+    done(&applied.await?, args.common.output)
 }
 
 /// # Errors
 /// [`Usage`] where nobody can be asked, [`ClientError`] otherwise.
 pub(crate) async fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
     let client = Client::open(&args.common)?;
-    let mut request = RollbackRequest {
+    let key = sign::key(&args.signing, &client)?;
+    let request = RollbackRequest {
         revision: args.revision,
         actor: String::new(),
         message: args.message.clone(),
         dry_run: true,
         base: None,
         effects: true,
+        signatures: Vec::new(),
     };
     let planned = send(&client, "rollback", &request).await?;
     if pending(&planned).is_empty() {
@@ -91,8 +110,43 @@ pub(crate) async fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     confirm(&planned, args.yes)?;
-    (request.dry_run, request.effects, request.base) = (false, false, Some(planned.revision));
-    done(&send(&client, "rollback", &request).await?, args.common.output)
+    sign::warn_unsigned(key.as_ref(), &planned);
+    // The documents themselves come with a look without effects.
+    let request = RollbackRequest { effects: false, ..request };
+    let planned = send(&client, "rollback", &request).await?;
+    let applied = signed(planned, |base| {
+        let (client, key) = (&client, key.as_ref());
+        let mut request = request.clone();
+        async move {
+            let Some(planned) = base else { return send(client, "rollback", &request).await };
+            if let Some(key) = key {
+                request.signatures = signing::of_past(key, &args.trusted_keys, args.revision, &planned)?;
+            }
+            (request.dry_run, request.base) = (false, Some(planned.revision));
+            send(client, "rollback", &request).await
+        }
+    });
+    done(&applied.await?, args.common.output)
+}
+
+/// Make what was planned. `step` signs and makes it from a plan, or without one looks at it again: the revision that is
+/// signed is certain only until somebody makes another, be it a key.
+async fn signed<F: Future<Output = anyhow::Result<Applied>>>(
+    planned: Applied,
+    step: impl Fn(Option<Applied>) -> F,
+) -> anyhow::Result<Applied> {
+    let mut now = planned.clone();
+    for _ in 1..signing::TRIES {
+        match step(Some(now)).await {
+            Err(error) if sign::signed_too_late(&error) => {}
+            done => return done,
+        }
+        now = step(None).await?;
+        if now.changes != planned.changes {
+            anyhow::bail!("the documents changed meanwhile: look at it again with `dogwatch plan`");
+        }
+    }
+    step(Some(now)).await
 }
 
 fn done(applied: &Applied, format: Format) -> anyhow::Result<()> {

@@ -55,7 +55,7 @@ pub(crate) struct ProblemBody {
     #[serde(default)]
     detail: String,
     #[serde(default)]
-    field: Option<String>,
+    pub(crate) field: Option<String>,
     #[serde(default)]
     pub(crate) problems: Vec<Problem>,
 }
@@ -87,6 +87,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     server: Url,
     key: header::HeaderValue,
+    local: bool,
 }
 
 impl Client {
@@ -96,14 +97,11 @@ impl Client {
         let running = local::endpoint(Path::new(local::FOLDER));
         let text = common.server.as_deref().or(running.as_deref()).unwrap_or("http://127.0.0.1:5000");
         let server = address(text)?;
+        let local = running.as_deref().and_then(|running| address(running).ok()).as_ref() == Some(&server);
         let path = match &common.key_file {
             Some(path) => path.clone(),
             // The key of the local `up` goes to nobody else.
-            None if running.as_deref().and_then(|running| address(running).ok()).as_ref()
-                == Some(&server) =>
-            {
-                local::admin_key(Path::new(local::FOLDER))
-            }
+            None if local => local::admin_key(Path::new(local::FOLDER)),
             None => return Err(ClientError::NoKey(server)),
         };
         let key = key_in(path)?;
@@ -119,7 +117,12 @@ impl Client {
             server: server.clone(),
             reason: error.to_string(),
         })?;
-        Ok(Self { http, server, key })
+        Ok(Self { http, server, key, local })
+    }
+
+    /// Whether it talks with the `up` that runs in this folder.
+    pub(crate) fn is_local(&self) -> bool {
+        self.local
     }
 
     /// # Errors

@@ -1,5 +1,6 @@
 //! The commands that ask a running dogwatch over HTTP.
 
+mod attend;
 mod change;
 mod explain;
 mod files;
@@ -8,14 +9,16 @@ mod http;
 mod keys;
 mod library;
 mod rollout;
+mod rule_test;
 mod run;
 mod show;
+mod sign;
 
 use std::io::{self, Write as _};
 
 use crate::{
     Usage,
-    args::{AuditCommand, ClientCommand, KeyCommand},
+    args::{AlertCommand, AuditCommand, ClientCommand, KeyCommand, RuleCommand, SilenceCommand},
 };
 
 /// How a command ended that did not fail.
@@ -35,6 +38,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Key(KeyCommand::Create(args)) => keys::create(args).await,
             ClientCommand::Key(KeyCommand::List(common)) => keys::list(&common).await,
             ClientCommand::Key(KeyCommand::Revoke { id, common }) => keys::revoke(&id, &common).await,
+            ClientCommand::Keygen(args) => sign::keygen(&args),
             ClientCommand::Plan(args) => {
                 // Exit code 2 says that changes are pending, so whatever is wrong must not end with it.
                 return change::plan(&args)
@@ -54,6 +58,12 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Run(args) => run::run(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
+            ClientCommand::Alert(AlertCommand::Ack(args)) => attend::acknowledge(&args).await,
+            ClientCommand::Why(args) => attend::why(&args).await,
+            ClientCommand::Silence(SilenceCommand::Add(args)) => attend::add(&args).await,
+            ClientCommand::Silence(SilenceCommand::List(common)) => attend::list(&common).await,
+            ClientCommand::Silence(SilenceCommand::Expire(args)) => attend::expire(&args).await,
+            ClientCommand::Rule(RuleCommand::Test { file }) => rule_test::run(&file),
             ClientCommand::Audit(AuditCommand::Loss(common)) => show::loss(&common).await,
             ClientCommand::Library(command) => library::run(&command),
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),

@@ -12,10 +12,15 @@ use service_kit::files::write_private;
 /// Where `up` keeps everything unless told otherwise.
 pub(crate) const FOLDER: &str = ".dogwatch";
 pub(crate) const ADMIN_KEY: &str = "admin.key";
+const SIGNING_KEY: &str = "signing.key";
 const ENDPOINT: &str = "endpoint";
 
 pub(crate) fn admin_key(folder: &Path) -> PathBuf {
     folder.join(ADMIN_KEY)
+}
+
+pub(crate) fn signing_key(folder: &Path) -> PathBuf {
+    folder.join(SIGNING_KEY)
 }
 
 /// URL of the `up` that runs on this folder, if one does.

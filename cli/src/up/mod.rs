@@ -8,6 +8,7 @@ mod nats_server;
 mod parts;
 mod ports;
 mod progress;
+mod signing;
 mod starter;
 
 use std::{
@@ -57,6 +58,7 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
     progress.step("nats-server");
     let agent = if args.no_agent { None } else { Some(parts::agent_id()?) };
     let monitor = ports::any()?;
+    let signing_key = signing::prepare(&path)?;
     let files = prepare_broker(args, &path, agent.as_ref(), monitor)?;
     let server = nats_server::find(args.nats_server.as_deref())?;
     nats_server::stop_leftover(&path.join("nats")).await?;
@@ -65,8 +67,14 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
         NatsServer::start(&server, &path.join("nats"), (args.nats_port, monitor), nats_pid, &stop).await?;
 
     let mut running = Running::default();
-    let surroundings =
-        Surroundings { args, folder: &path, files: &files, agent: agent.as_ref(), stop: &stop };
+    let surroundings = Surroundings {
+        args,
+        folder: &path,
+        files: &files,
+        signing_key: signing_key.as_ref(),
+        agent: agent.as_ref(),
+        stop: &stop,
+    };
     let outcome = serve(&surroundings, &mut progress, &mut running, &mut nats).await;
 
     // Whatever happened, all of it stops in order.
@@ -121,7 +129,7 @@ async fn serve(
         parts::start(surroundings, progress, running).await?;
         progress.step("starter documents");
         if let Some(client) = running.client() {
-            starter::apply_once(folder, args.empty, client).await?;
+            starter::apply_once(folder, args.empty, surroundings.signing_key, client).await?;
         }
         anyhow::Ok(())
     };

@@ -5,7 +5,7 @@ use std::{ffi::OsString, future::Future, path::Path, time::Instant};
 use anyhow::Context as _;
 use async_nats::Client;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use protocol::AgentId;
+use protocol::{AgentId, signed::SigningKey};
 use service_kit::{Context, Metrics, Readiness, Tasks, nats, process, process::ServiceSettings};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,8 @@ pub(crate) struct Surroundings<'a> {
     /// Absolute.
     pub(crate) folder: &'a Path,
     pub(crate) files: &'a BrokerFiles,
+    /// Signs the documents that this host's agent is to run, unless the folder is older than such keys.
+    pub(crate) signing_key: Option<&'a SigningKey>,
     /// This host's agent, unless it is left out.
     pub(crate) agent: Option<&'a AgentId>,
     pub(crate) stop: &'a CancellationToken,
@@ -57,7 +59,10 @@ pub(crate) async fn start(
     launch.part("http-bridge", addresses.into(), http_bridge::start).await?;
     if let (Some(id), Some(seed)) = (agent, files.agent_seeds.first()) {
         let state = folder.join("agent").into();
-        let flags = vec!["--state".into(), state, "--agent-id".into(), id.as_str().into()];
+        let mut flags = vec!["--state".into(), state, "--agent-id".into(), id.as_str().into()];
+        if let Some(key) = surroundings.signing_key {
+            flags.extend(["--trusted-key".into(), key.public().to_string().into()]);
+        }
         launch.part_as("agent", flags, seed, agent::start).await?;
     }
     Ok(())

@@ -44,7 +44,7 @@ impl Told {
             fields.clear();
         }
         let (kind, name) = (document.kind(), document.name().to_owned());
-        self.changes.push(DocumentChange { kind, name, change, fields });
+        self.changes.push(DocumentChange { kind, name, change, revision: None, fields });
     }
 
     pub(crate) fn changes(self) -> Vec<DocumentChange> {

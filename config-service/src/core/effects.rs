@@ -35,7 +35,7 @@ impl Prospect {
         let mut targeting = false;
         for change in changes {
             match change {
-                LogChange::DocumentPut { document } => {
+                LogChange::DocumentPut { document, .. } => {
                     resolver.put(document);
                     targeting |= matches!(document.kind(), Kind::Group | Kind::Variables);
                     if let Document::Check(check) = document {

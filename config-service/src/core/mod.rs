@@ -8,3 +8,4 @@ pub(crate) mod plan;
 mod presence;
 pub(crate) mod rollout;
 pub(crate) mod rollouts;
+pub(crate) mod signing;

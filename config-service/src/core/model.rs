@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     plan::Documents,
     presence,
-    rollouts::{KeptRollouts, Rollouts},
+    rollouts::{Before, KeptRollouts, Rollouts},
+    signing::{self, Signed},
 };
 
 /// Most bytes of one host's facts and labels together.
@@ -59,6 +60,12 @@ pub(crate) struct HostRecord {
     pub(crate) instance_before: Option<String>,
     #[serde(default)]
     pub(crate) cloned_ms: Option<u64>,
+    /// It checks signatures.
+    #[serde(default)]
+    pub(crate) signed: bool,
+    /// Newest revision of a document that it needs for that.
+    #[serde(default)]
+    pub(crate) signed_at: u64,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +94,8 @@ impl Entry {
 pub(crate) struct Model {
     pub(crate) revision: u64,
     pub(crate) documents: Arc<Documents>,
+    /// Those of them that are signed.
+    pub(crate) signed: Arc<Signed>,
     pub(crate) keys: Arc<Keys>,
     hashes: HashMap<String, String>,
     resolver: Resolver,
@@ -146,13 +155,18 @@ impl Model {
         let mut moved = false;
         for change in &record.changes {
             match change {
-                LogChange::DocumentPut { document } => {
+                LogChange::DocumentPut { document, signature } => {
                     self.resolver.put(document);
                     touched.targeting |= matches!(document.kind(), Kind::Group | Kind::Variables);
                     if let Document::Check(check) = document {
                         touched.checks.insert(check.name.clone());
                     }
                     let key = (document.kind(), document.name().to_owned());
+                    let signed = Arc::make_mut(&mut self.signed);
+                    match signing::signed(document, signature.as_ref()) {
+                        Some(document) => drop(signed.insert(key.clone(), document)),
+                        None => drop(signed.remove(&key)),
+                    }
                     Arc::make_mut(&mut self.documents).insert(key, document.clone());
                 }
                 LogChange::DocumentDeleted { kind, name } => {
@@ -163,6 +177,7 @@ impl Model {
                     {
                         touched.checks.insert(name);
                     }
+                    Arc::make_mut(&mut self.signed).remove(&(*kind, name.clone()));
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
                 }
                 LogChange::KeyCreated { key } => touched.hosts.extend(self.key_created(key.clone())),
@@ -172,7 +187,8 @@ impl Model {
                     }
                 }
                 LogChange::RolloutPut { rollout } => {
-                    let before = (&self.documents, &self.resolver);
+                    let (documents, signed) = (Arc::clone(&self.documents), Arc::clone(&self.signed));
+                    let before = (Before { documents, signed }, &self.resolver);
                     self.rollouts.put(rollout.clone(), before, touched);
                     moved = true;
                 }
@@ -197,9 +213,22 @@ impl Model {
         let mut changed = agents.to_vec();
         changed.retain(|agent| {
             let some = (!touched.hosts.contains(agent)).then_some(touched);
-            self.resolve(agent, some)
+            let resolved = self.resolve(agent, some);
+            self.signed_anew(agent, touched) || resolved
         });
         changed
+    }
+
+    /// Whether a host that checks signatures has to look at documents again, be it that it goes on to run the same.
+    fn signed_anew(&mut self, agent: &AgentId, touched: &Touched) -> bool {
+        let Some(Entry { record, outcomes, .. }) = self.hosts.get_mut(agent) else { return false };
+        let concerned =
+            || touched.targeting || touched.checks.iter().any(|check| outcomes.contains_key(check));
+        if !record.signed || !concerned() {
+            return false;
+        }
+        (record.signed_at, record.revision_wanted) = (self.revision, self.revision);
+        true
     }
 
     /// Forget all that came from the log; hosts stay.
@@ -299,6 +328,9 @@ impl Model {
         if request.origin == Origin::Agent {
             record.origin = Origin::Agent;
         }
+        if request.origin == Origin::Agent && record.signed != request.signed {
+            (record.signed, record.signed_at) = (request.signed, self.revision);
+        }
         if let Some(version) = &request.agent_version {
             record.agent_version = Some(short(version));
         }
@@ -311,15 +343,29 @@ impl Model {
         let Some(entry) = self.hosts.get_mut(agent) else { return Err("try again".to_owned()) };
         let record = &mut entry.record;
         let revision = record.revision_wanted;
-        if request.etag.as_ref() == Some(&record.etag) {
-            (record.revision_applied, record.error) = (Some(revision), None);
+        let etag = match request.signed {
+            true => format!("{}.{}", record.etag, record.signed_at),
+            false => record.etag.clone(),
+        };
+        if request.etag.as_ref() == Some(&etag) {
+            // An agent reports by itself what of it does not run.
+            if record.error.is_none() || request.origin != Origin::Agent {
+                (record.revision_applied, record.error) = (Some(revision), None);
+            }
             return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
         }
         let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
             Outcome::Runs(way) => Some(way.spec().clone()),
             Outcome::Unfit(_) => None,
         });
-        let config = AgentConfig { revision, etag: record.etag.clone(), checks: checks.collect() };
+        let documents = match request.signed {
+            true => {
+                let signed = self.rollouts.signed(agent).unwrap_or(&self.signed);
+                signing::needed(&entry.outcomes, signed).cloned().collect()
+            }
+            false => Vec::new(),
+        };
+        let config = AgentConfig { revision, etag, checks: checks.collect(), documents };
         Ok(Seen { reply: ConfigReply::Full { config }, unsaved: entry.unsaved })
     }
 
@@ -489,13 +535,15 @@ mod tests {
             origin: Origin::Agent,
             poll_ms: None,
             instance: None,
+            signed: false,
         }
     }
 
     fn put(model: &mut Model, text: &str) -> Vec<AgentId> {
         let file = SourceFile { path: "x".to_owned(), text: text.to_owned() };
         let documents = documents::read(&[file], |_, _| true).unwrap();
-        let changes = documents.into_iter().map(|document| LogChange::DocumentPut { document });
+        let changes =
+            documents.into_iter().map(|document| LogChange::DocumentPut { document, signature: None });
         fold(model, changes.collect())
     }
 
@@ -559,7 +607,7 @@ mod tests {
             documents::read(&[SourceFile { path: "x".into(), text: near.clone() }], |_, _| true)
                 .unwrap()
                 .into_iter()
-                .map(|document| LogChange::DocumentPut { document })
+                .map(|document| LogChange::DocumentPut { document, signature: None })
                 .collect();
         let mut prospect = super::super::effects::Prospect::new(&model, &changes);
         prospect.look_at(&model, &model.agents());

@@ -110,7 +110,7 @@ pub(crate) fn changes(before: &Documents, after: &Documents) -> Vec<LogChange> {
     let put = after
         .iter()
         .filter(|(key, document)| before.get(*key) != Some(*document))
-        .map(|(_, document)| LogChange::DocumentPut { document: document.clone() });
+        .map(|(_, document)| LogChange::DocumentPut { document: document.clone(), signature: None });
     let deleted = before
         .keys()
         .filter(|key| !after.contains_key(*key))

@@ -10,7 +10,10 @@ use protocol::{
     },
 };
 
-use super::plan::{self, Documents};
+use super::{
+    plan::{self, Documents},
+    rollouts::Before,
+};
 
 /// Who makes the changes that a rollout makes by itself.
 pub(crate) const ACTOR: &str = "rollout";
@@ -222,15 +225,25 @@ fn moved(rollout: &Rollout, state: RolloutState, reason: String, now: u64) -> Ro
 pub(crate) fn log(
     mut next: Rollout,
     revision: u64,
-    (documents, former): (&Documents, &Documents),
+    documents: &Documents,
+    before: &Before,
 ) -> Vec<LogChange> {
     if let Some(stage) = next.reached.last_mut().filter(|stage| stage.revision == 0) {
         stage.revision = revision;
     }
     let back = match next.state {
-        RolloutState::RolledBack => plan::changes(documents, former),
+        RolloutState::RolledBack => plan::changes(documents, &before.documents),
         _ => Vec::new(),
     };
+    // Each as it was signed then: nobody here could sign it.
+    let back = back.into_iter().map(|change| match change {
+        LogChange::DocumentPut { document, .. } => {
+            let there = before.signed.get(&(document.kind(), document.name().to_owned()));
+            let signature = there.and_then(|there| there.signature.clone());
+            LogChange::DocumentPut { document, signature }
+        }
+        other => other,
+    });
     [LogChange::RolloutPut { rollout: next }].into_iter().chain(back).collect()
 }
 

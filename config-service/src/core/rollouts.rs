@@ -11,6 +11,7 @@ use protocol::{AgentId, CheckName, Origin, document::Kind, rollout::Rollout};
 use super::{
     model::{Model, Touched},
     plan::Documents,
+    signing::Signed,
 };
 
 /// Rollouts that are remembered.
@@ -22,11 +23,18 @@ pub(super) struct Rollouts {
     former: Option<Former>,
 }
 
+/// The documents before the open rollout.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Before {
+    pub(crate) documents: Arc<Documents>,
+    pub(crate) signed: Arc<Signed>,
+}
+
 /// What was there before the open rollout.
 #[derive(Debug)]
 struct Former {
     rollout: u64,
-    documents: Arc<Documents>,
+    before: Before,
     resolver: Resolver,
     /// Checks in which it may differ from what is there now.
     changed: BTreeSet<CheckName>,
@@ -38,7 +46,7 @@ struct Former {
 #[derive(Debug, Default)]
 pub(crate) struct KeptRollouts {
     pub(crate) all: Vec<Rollout>,
-    pub(crate) former: Option<(u64, Documents)>,
+    pub(crate) former: Option<(u64, Before)>,
 }
 
 /// How the hosts of a rollout fare.
@@ -56,9 +64,9 @@ impl Rollouts {
         let mut rollouts = Self::default();
         kept.all.into_iter().for_each(|rollout| rollouts.keep(rollout));
         rollouts.former = kept.former.map(|(rollout, before)| {
-            let former = Resolver::new(before.values());
-            let (changed, targeting) = changed((&before, &former), (documents, resolver));
-            Former { rollout, documents: Arc::new(before), resolver: former, changed, targeting }
+            let former = Resolver::new(before.documents.values());
+            let (changed, targeting) = changed((&before.documents, &former), (documents, resolver));
+            Former { rollout, before, resolver: former, changed, targeting }
         });
         rollouts
     }
@@ -79,20 +87,25 @@ impl Rollouts {
         self.open()?.holds_back(agent).then_some(&self.former.as_ref()?.resolver)
     }
 
+    /// The signed documents that this host runs by, where they are not those that are there now.
+    pub(super) fn signed(&self, agent: &AgentId) -> Option<&Signed> {
+        self.open()?.holds_back(agent).then_some(self.former.as_ref()?.before.signed.as_ref())
+    }
+
     /// A rollout begins or moves. In the record that it begins with it stands before the documents: these here are
     /// those before it.
     pub(super) fn put(
         &mut self,
         rollout: Rollout,
-        (documents, resolver): (&Arc<Documents>, &Resolver),
+        (before, resolver): (Before, &Resolver),
         touched: &mut Touched,
     ) {
         let revision = rollout.revision;
         match (&self.former, rollout.state.is_open()) {
             (None, true) => {
-                let (documents, resolver) = (Arc::clone(documents), resolver.clone());
+                let resolver = resolver.clone();
                 let (changed, targeting) = (BTreeSet::new(), false);
-                self.former = Some(Former { rollout: revision, documents, resolver, changed, targeting });
+                self.former = Some(Former { rollout: revision, before, resolver, changed, targeting });
             }
             (Some(former), false) if former.rollout == revision => {
                 touched.checks.extend(former.changed.iter().cloned());
@@ -108,7 +121,7 @@ impl Rollouts {
     pub(super) fn folded(&mut self, documents: &Documents, resolver: &Resolver, touched: &mut Touched) {
         if let Some(former) = &mut self.former {
             (former.changed, former.targeting) =
-                changed((&former.documents, &former.resolver), (documents, resolver));
+                changed((&former.before.documents, &former.resolver), (documents, resolver));
             touched.checks.extend(former.changed.iter().cloned());
             touched.targeting |= former.targeting;
         }
@@ -117,8 +130,8 @@ impl Rollouts {
 
 impl Model {
     /// The rollout that some hosts have still to be reached by, and the documents before it.
-    pub(crate) fn open_rollout(&self) -> Option<(&Rollout, &Arc<Documents>)> {
-        Some((self.rollouts.open()?, &self.rollouts.former.as_ref()?.documents))
+    pub(crate) fn open_rollout(&self) -> Option<(Rollout, Before)> {
+        Some((self.rollouts.open()?.clone(), self.rollouts.former.as_ref()?.before.clone()))
     }
 
     /// Checks that the open rollout changes.

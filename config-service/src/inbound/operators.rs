@@ -9,9 +9,9 @@ use std::{
 use protocol::{
     ErrorCode, ErrorReply,
     admin::{
-        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, ExplainQuery, Explanation,
-        HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery,
-        KeyRevoke, KeyVerify, RollbackRequest,
+        Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, DocumentSignature,
+        ExplainQuery, Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated,
+        KeyInfo, KeyList, KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
     },
     log::LogChange,
     rollout::Canary,
@@ -21,7 +21,7 @@ use service_kit::{Context, now_ms, respond};
 
 use crate::{
     changes::{Changes, Snapshot},
-    core::{effects::Prospect, keys, model::Model, plan, rollout},
+    core::{effects::Prospect, keys, model::Model, plan, rollout, signing},
     history::History,
     inventory::Pending,
     random, rollouts,
@@ -42,6 +42,9 @@ struct How {
     base: Option<u64>,
     effects: bool,
     canary: Option<Canary>,
+    signatures: Vec<DocumentSignature>,
+    /// The revision to go back to, of which a look without effects tells what is to be signed.
+    back_to: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -114,14 +117,17 @@ impl Operators {
             base: request.base,
             effects: request.effects,
             canary: request.canary.clone(),
+            signatures: request.signatures.clone(),
+            back_to: None,
         };
         self.change(how, move |snapshot| plan::apply(&request, &snapshot.documents)).await
     }
 
     async fn rollback(self, request: RollbackRequest) -> Result<Applied, ErrorReply> {
-        let RollbackRequest { revision, actor, message, dry_run, base, effects } = request;
+        let RollbackRequest { revision, actor, message, dry_run, base, effects, signatures } = request;
         let message = if message.is_empty() { format!("back to revision {revision}") } else { message };
-        let how = How { actor, message, dry_run, base, effects, canary: None };
+        let back_to = Some(revision);
+        let how = How { actor, message, dry_run, base, effects, canary: None, signatures, back_to };
         let (actor, message) = (how.actor.clone(), how.message.clone());
         self.change(how, move |snapshot| {
             let target = snapshot.history.documents_at("revision", revision)?;
@@ -135,16 +141,22 @@ impl Operators {
         how: How,
         plan: impl Fn(&Snapshot) -> Result<plan::Planned, ErrorReply> + Send + Sync + 'static,
     ) -> Result<Applied, ErrorReply> {
-        let How { actor, message, dry_run, base, effects, canary } = how;
+        let How { actor, message, dry_run, base, effects, canary, signatures, back_to } = how;
         canary.as_ref().map_or(Ok(()), rollout::check)?;
         let (this, who) = (self.clone(), (actor.clone(), message.clone()));
-        let (revision, (told, prospect, rollout)) = self
+        let (revision, (told, prospect, documents, rollout)) = self
             .changes
             .make(actor, message, move |snapshot| {
                 base.map_or(Ok(()), |base| snapshot.history.unchanged_since(base))?;
-                let (changes, told) = plan(snapshot)?;
+                let (mut changes, mut told) = plan(snapshot)?;
+                signing::attach(&mut changes, &signatures, &snapshot.documents, snapshot.next())?;
+                signing::tell(&mut told, &snapshot.signed);
                 if dry_run {
-                    return Ok((Vec::new(), (told, effects.then_some(changes), None)));
+                    let documents = match back_to.filter(|_| !effects) {
+                        Some(then) => signing::to_sign(&changes, &snapshot.history.signed_at(then)?),
+                        None => Vec::new(),
+                    };
+                    return Ok((Vec::new(), (told, effects.then_some(changes), documents, None)));
                 }
                 if !changes.is_empty() {
                     rollouts::none_open(snapshot)?;
@@ -155,14 +167,14 @@ impl Operators {
                     rollouts::begin(canary, who, snapshot.next(), &concerned)
                 });
                 let began = rollout.clone().map(|rollout| LogChange::RolloutPut { rollout });
-                Ok((began.into_iter().chain(changes).collect(), (told, None, rollout)))
+                Ok((began.into_iter().chain(changes).collect(), (told, None, Vec::new(), rollout)))
             })
             .await?;
         let effects = match prospect {
             Some(changes) => Some(self.blocking(move |this| Ok(this.prospect(&changes).effects())).await?),
             None => None,
         };
-        Ok(Applied { revision, changes: told, effects, rollout })
+        Ok(Applied { revision, changes: told, effects, documents, rollout })
     }
 
     fn prospect(&self, changes: &[LogChange]) -> Prospect {

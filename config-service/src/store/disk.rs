@@ -54,6 +54,7 @@ pub(super) struct Trees {
     db: sled::Db,
     pub(super) log: Tree,
     pub(super) documents: Tree,
+    pub(super) signatures: Tree,
     pub(super) keys: Tree,
     pub(super) meta: Tree,
     pub(super) hosts: Tree,
@@ -121,6 +122,7 @@ impl Trees {
         let trees = Self {
             log: db.open_tree("log")?,
             documents: db.open_tree("documents")?,
+            signatures: db.open_tree("signatures")?,
             keys: db.open_tree("keys")?,
             meta: db.open_tree("meta")?,
             hosts: db.open_tree("hosts")?,

@@ -8,9 +8,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use protocol::{
     AgentId,
-    document::Document,
+    document::{Document, Kind},
     log::{KeyRecord, LogChange, LogRecord},
     rollout::Rollout,
+    signed::Signature,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sled::{Transactional, Tree, transaction::ConflictableTransactionError};
@@ -18,9 +19,10 @@ use sled::{Transactional, Tree, transaction::ConflictableTransactionError};
 use crate::core::{
     model::{HostRecord, Keys},
     plan::Documents,
+    signing::{self, Signed},
 };
 pub(crate) use disk::StoreError;
-use disk::{Disk, Failure, read};
+use disk::{Disk, Failure, Trees, read};
 
 /// How far the stream is folded in: the last record's place and id, so that another stream is told from this one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,8 @@ pub(crate) struct Position {
 pub(crate) struct Loaded {
     pub(crate) position: Position,
     pub(crate) documents: Documents,
+    /// Those of them that are signed.
+    pub(crate) signed: Signed,
     pub(crate) keys: Keys,
     pub(crate) hosts: Vec<(AgentId, HostRecord)>,
     /// When each key was last used.
@@ -66,15 +70,24 @@ impl Store {
         self.0.with(|trees| {
             let position = trees.meta.get(POSITION)?;
             let documents = all::<Document>(&trees.documents, "the document")?;
+            let documents: Documents = documents
+                .into_iter()
+                .map(|(_, document)| ((document.kind(), document.name().to_owned()), document))
+                .collect();
+            let signatures: BTreeMap<String, Signature> =
+                all(&trees.signatures, "the signature of")?.into_iter().collect();
+            let signed = documents.iter().filter_map(|(key, document)| {
+                let signature = signatures.get(&name(key.0, &key.1));
+                Some((key.clone(), signing::signed(document, signature)?))
+            });
+            let signed = signed.collect();
             Ok(Loaded {
                 position: position
                     .map(|bytes| read("the", POSITION, &bytes))
                     .transpose()?
                     .unwrap_or_default(),
-                documents: documents
-                    .into_iter()
-                    .map(|(_, document)| ((document.kind(), document.name().to_owned()), document))
-                    .collect(),
+                documents,
+                signed,
                 keys: all(&trees.keys, "the key")?.into_iter().collect(),
                 hosts: all(&trees.hosts, "the host")?.into_iter().filter_map(id).collect(),
                 used: all(&trees.used, "the use of key")?.into_iter().collect(),
@@ -91,17 +104,24 @@ impl Store {
         self.0.with(|trees| {
             for (sequence, record) in records {
                 let position = position(*sequence, record);
-                let all = (&trees.log, &trees.documents, &trees.keys, &trees.rollouts, &trees.meta);
-                all.transaction(|(log, documents, keys, rollouts, meta)| {
+                let Trees { log, documents, signatures, keys, rollouts, meta, .. } = &*trees;
+                let all = (log, documents, signatures, keys, rollouts, meta);
+                all.transaction(|(log, documents, signatures, keys, rollouts, meta)| {
                     log.insert(&record.revision.to_be_bytes(), write(record)?)?;
                     for change in &record.changes {
                         match change {
-                            LogChange::DocumentPut { document } => {
-                                let key = format!("{}/{}", document.kind(), document.name());
+                            LogChange::DocumentPut { document, signature } => {
+                                let key = name(document.kind(), document.name());
+                                match signature {
+                                    Some(signature) => signatures.insert(key.as_str(), write(signature)?)?,
+                                    None => signatures.remove(key.as_str())?,
+                                };
                                 documents.insert(key.as_str(), write(document)?)?;
                             }
                             LogChange::DocumentDeleted { kind, name } => {
-                                documents.remove(format!("{kind}/{name}").as_str())?;
+                                let key = self::name(*kind, name);
+                                documents.remove(key.as_str())?;
+                                signatures.remove(key.as_str())?;
                             }
                             LogChange::KeyCreated { key } => {
                                 keys.insert(key.id.as_str(), write(key)?)?;
@@ -163,7 +183,8 @@ impl Store {
     /// between starts the fold anew.
     pub(crate) fn forget_log(&self) -> Result<(), StoreError> {
         self.0.with(|trees| {
-            for tree in [&trees.meta, &trees.log, &trees.documents, &trees.keys, &trees.rollouts] {
+            let Trees { meta, log, documents, signatures, keys, rollouts, .. } = &*trees;
+            for tree in [meta, log, documents, signatures, keys, rollouts] {
                 tree.clear()?;
             }
             trees.sync()
@@ -173,6 +194,11 @@ impl Store {
 
 pub(crate) fn position(sequence: u64, record: &LogRecord) -> Position {
     Position { sequence, id: record.id.clone(), revision: record.revision }
+}
+
+/// How a document is found.
+fn name(kind: Kind, name: &str) -> String {
+    format!("{kind}/{name}")
 }
 
 fn put<T: Serialize>(tree: &Tree, key: &str, value: &T) -> Result<(), Failure> {

@@ -25,7 +25,15 @@ async fn send(client: &async_nats::Client, request: &ApplyRequest) -> Result<App
 
 async fn back(client: &async_nats::Client, revision: u64, dry_run: bool) -> Result<Applied, ErrorReply> {
     let (actor, message) = ("ops".to_owned(), String::new());
-    let request = RollbackRequest { revision, actor, message, dry_run, base: None, effects: true };
+    let request = RollbackRequest {
+        revision,
+        actor,
+        message,
+        dry_run,
+        base: None,
+        effects: true,
+        signatures: Vec::new(),
+    };
     ask(client, subject::ADMIN_ROLLBACK, &request).await
 }
 

@@ -127,8 +127,9 @@ async fn a_change_that_came_into_the_stream_while_the_disk_was_full_is_folded_la
     let first = stream.get_raw_message(1).await.unwrap();
     let mut record: LogRecord = serde_json::from_slice(&first.payload).unwrap();
     (record.revision, record.id) = (2, "other".to_owned());
-    let protocol::log::LogChange::DocumentPut { document: protocol::document::Document::Check(check) } =
-        &mut record.changes[0]
+    let protocol::log::LogChange::DocumentPut {
+        document: protocol::document::Document::Check(check), ..
+    } = &mut record.changes[0]
     else {
         panic!("{record:?}")
     };

@@ -102,6 +102,7 @@ pub(crate) fn request() -> ConfigRequest {
         origin: Origin::Agent,
         poll_ms: None,
         instance: None,
+        signed: false,
     }
 }
 

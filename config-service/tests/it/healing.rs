@@ -136,8 +136,9 @@ async fn a_change_that_reached_the_stream_but_not_the_store_is_folded_at_the_sta
     let first = stream(&client).await.get_raw_message(1).await.unwrap();
     let mut record: LogRecord = serde_json::from_slice(&first.payload).unwrap();
     (record.revision, record.id) = (2, "killed".to_owned());
-    let protocol::log::LogChange::DocumentPut { document: protocol::document::Document::Check(check) } =
-        &mut record.changes[0]
+    let protocol::log::LogChange::DocumentPut {
+        document: protocol::document::Document::Check(check), ..
+    } = &mut record.changes[0]
     else {
         panic!("{record:?}")
     };

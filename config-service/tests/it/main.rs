@@ -11,3 +11,4 @@ mod healing;
 mod keys;
 mod operators;
 mod rollouts;
+mod signing;

@@ -8,11 +8,16 @@ use std::{
 
 use cel::{
     Context, Env, ExecutionError, IdedExpr, Value,
-    common::ast::{EntryExpr, Expr, LiteralValue, operators},
+    common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators},
 };
 use protocol::{Labels, limits};
 
-use super::{EvalError, ExpressionError, types, uses::Uses};
+use super::{
+    EvalError, ExpressionError,
+    functions::{self, Call, History, Special},
+    types,
+    uses::Uses,
+};
 use crate::nearest;
 
 /// Functions that expressions may call, the macros among them.
@@ -33,9 +38,6 @@ pub(super) const FUNCTIONS: [&str; 15] = [
     "startsWith",
     "string",
 ];
-/// Functions over the past of a series, which the design has and this version does not.
-const LATER: [&str; 10] =
-    ["absent", "anomaly", "avg", "changes", "delta", "forecast", "max", "min", "rate", "sum"];
 const OPERATORS: [&str; 18] = [
     operators::CONDITIONAL,
     operators::LOGICAL_AND,
@@ -71,6 +73,10 @@ pub(super) struct Program {
     variables: BTreeSet<String>,
     /// Labels that it names, so that a missing label can be told from a missing fact.
     labels: BTreeSet<String>,
+    /// Functions over the past; the name of each is its place in the tree.
+    windows: Vec<(String, Call)>,
+    /// How many results in a row must hold.
+    in_a_row: u32,
     uses: Uses,
 }
 
@@ -109,9 +115,27 @@ impl Program {
         self.labels.contains(name) && !labels.contains_key(name)
     }
 
+    pub(super) fn windows(&self) -> impl Iterator<Item = &Call> {
+        self.windows.iter().map(|(_, call)| call)
+    }
+
+    pub(super) fn in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
     /// `variable` gives the value of one variable; it is asked for those that the expression names only.
-    pub(super) fn evaluate(&self, variable: impl Fn(&str) -> Value) -> Result<bool, EvalError> {
+    ///
+    /// A window without an answer is null; [`EvalError::Failed`] may be its consequence.
+    pub(super) fn evaluate(
+        &self,
+        variable: impl Fn(&str) -> Value,
+        history: &dyn History,
+    ) -> Result<bool, EvalError> {
         let mut context = Context::with_env(Arc::clone(&ENV));
+        for (name, call) in &self.windows {
+            let value = functions::value(call, history).unwrap_or(Value::Null);
+            context.add_variable_from_value(name.as_str(), value);
+        }
         for name in &self.variables {
             context.add_variable_from_value(name.as_str(), variable(name));
         }
@@ -139,14 +163,18 @@ fn parse(text: &str, variables: &'static [&'static str]) -> Result<Program, Expr
             ),
         }
     })?;
-    let mut check = Check { variables, bound: Vec::new(), program: None };
+    let mut check =
+        Check { variables, bound: Vec::new(), program: None, specials: Vec::new(), conjuncts: Vec::new() };
     let mut found = Program {
         tree: program.expression().clone(),
         variables: BTreeSet::new(),
         labels: BTreeSet::new(),
+        windows: Vec::new(),
+        in_a_row: 1,
         uses: Uses::default(),
     };
     let place = |id| position(text, program.source_info().offset_for(id).map_or(0, |(start, _)| start));
+    functions::conjuncts(&found.tree, &mut check.conjuncts);
     let outcome = check.node(&found.tree, 0, false).and_then(|()| types::check(&found.tree));
     if let Err((id, message)) = outcome {
         let (line, column) = place(id);
@@ -156,7 +184,13 @@ fn parse(text: &str, variables: &'static [&'static str]) -> Result<Program, Expr
         (found.variables, found.labels) = (names, labels);
     }
     found.uses = Uses::of(&found.tree, &place);
-    floats(&mut found.tree);
+    specialize(&mut found.tree, &check.specials);
+    for (id, special) in check.specials {
+        match special {
+            Special::Window(call) => found.windows.push((window_name(id), call)),
+            Special::Consecutive(count) => found.in_a_row = found.in_a_row.max(count),
+        }
+    }
     Ok(found)
 }
 
@@ -181,9 +215,13 @@ struct Check {
     /// Variables of the macros around, such as `x` of `list.exists(x, …)`.
     bound: Vec<String>,
     program: Option<(BTreeSet<String>, BTreeSet<String>)>,
+    /// Calls that are no CEL functions, by their nodes.
+    specials: Vec<(u64, Special)>,
+    /// Nodes that all must be true for the whole to be.
+    conjuncts: Vec<u64>,
 }
 
-type Fault = (u64, String);
+pub(super) type Fault = (u64, String);
 
 impl Check {
     fn node(&mut self, node: &IdedExpr, depth: usize, in_loop: bool) -> Result<(), Fault> {
@@ -199,6 +237,9 @@ impl Check {
                 self.node(&select.operand, next, in_loop)?;
             }
             Expr::Call(call) => {
+                if self.special(node.id, call)? {
+                    return Ok(());
+                }
                 self.function(node.id, &call.func_name)?;
                 if let (operators::INDEX, [operand, key]) = (call.func_name.as_str(), call.args.as_slice())
                     && let Expr::Literal(LiteralValue::String(key)) = &key.expr
@@ -270,11 +311,34 @@ impl Check {
         if name.starts_with('@') || OPERATORS.contains(&name) || FUNCTIONS.contains(&name) {
             return Ok(());
         }
-        if LATER.contains(&name) {
-            return Err((id, format!("{name}() is not available yet: it comes with a later version")));
+        let known: Vec<&str> = if self.has_past() {
+            FUNCTIONS.into_iter().chain(functions::WINDOWS).collect()
+        } else {
+            FUNCTIONS.into()
+        };
+        let hint = nearest::hint(name, &known);
+        Err((id, format!("there is no function {name}(){hint}; there are {}", known.join(", "))))
+    }
+
+    /// Rules judge series; hosts have none.
+    fn has_past(&self) -> bool {
+        self.variables.contains(&"value")
+    }
+
+    /// Whether `call` is a function over the past.
+    fn special(&mut self, id: u64, call: &CallExpr) -> Result<bool, Fault> {
+        if !self.has_past() {
+            return Ok(false);
         }
-        let hint = nearest::hint(name, &FUNCTIONS);
-        Err((id, format!("there is no function {name}(){hint}; there are {}", FUNCTIONS.join(", "))))
+        let Some(special) = functions::special(id, call)? else { return Ok(false) };
+        if matches!(special, Special::Consecutive(_)) && !self.conjuncts.contains(&id) {
+            let message =
+                "consecutive() stands beside the whole condition: write it like value > 90 && consecutive(3)";
+            return Err((id, message.to_owned()));
+        }
+        self.specials.push((id, special));
+        functions::check_count(id, self.specials.len())?;
+        Ok(true)
     }
 
     fn label(&mut self, operand: &IdedExpr, name: &str) {
@@ -285,8 +349,17 @@ impl Check {
 }
 
 /// Make whole-number literals floats, as all variables are: CEL does not calculate with both. An index and `%` need
-/// whole numbers and keep them; what counts (`size`, `int`) is made a float too.
-fn floats(node: &mut IdedExpr) {
+/// whole numbers and keep them; what counts (`size`, `int`) is made a float too. Functions over the past become
+/// variables.
+fn specialize(node: &mut IdedExpr, specials: &[(u64, Special)]) {
+    if let Some((id, special)) = specials.iter().find(|(id, _)| *id == node.id) {
+        node.expr = match special {
+            Special::Window(_) => Expr::Ident(window_name(*id)),
+            Special::Consecutive(_) => Expr::Literal(LiteralValue::Boolean(true.into())),
+        };
+        return;
+    }
+    let floats = |node: &mut IdedExpr| specialize(node, specials);
     match &mut node.expr {
         Expr::Literal(literal) => {
             #[allow(clippy::cast_precision_loss)] // as every number of an expression
@@ -335,10 +408,14 @@ fn floats(node: &mut IdedExpr) {
     if counts {
         let count = std::mem::take(node);
         let id = count.id;
-        let call =
-            cel::common::ast::CallExpr { func_name: "double".to_owned(), target: None, args: vec![count] };
+        let call = CallExpr { func_name: "double".to_owned(), target: None, args: vec![count] };
         *node = IdedExpr { id, expr: Expr::Call(call) };
     }
+}
+
+/// No name that can be written.
+fn window_name(id: u64) -> String {
+    format!("@{id}")
 }
 
 fn is_whole(node: &IdedExpr) -> bool {

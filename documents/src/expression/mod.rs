@@ -6,10 +6,12 @@
 
 mod compile;
 mod context;
+mod functions;
 mod kept;
 mod types;
 mod uses;
 
+pub use functions::{Call, Function, History, NoHistory};
 pub(crate) use uses::{Position, Uses};
 
 use std::sync::Arc;
@@ -120,7 +122,7 @@ impl HostExpression {
     }
 
     fn ask(&self, host: &HostView<'_>) -> Result<bool, EvalError> {
-        let outcome = self.program.evaluate(|name| context::of_host(host, name));
+        let outcome = self.program.evaluate(|name| context::of_host(host, name), &NoHistory);
         match outcome {
             Err(EvalError::Missing { name })
                 if host.facts.is_empty() && !self.program.asks_variable(&name) =>
@@ -141,27 +143,49 @@ impl RuleExpression {
     }
 
     /// # Errors
-    /// [`ExpressionError`] for wrong syntax, unknown variables and functions, and what is too large or too deep.
+    /// [`ExpressionError`] for wrong syntax, unknown variables and functions, types that never fit, and what is too
+    /// large or too deep.
     pub fn compile(text: &str) -> Result<Self, ExpressionError> {
         Ok(Self(Arc::new(Program::compile(text, &context::RULE_VARIABLES)?)))
     }
 
-    /// A label that the host does not have makes it false, and so does arithmetic on a `value` that is no number:
-    /// a check that could not measure raises no threshold.
+    /// Whether it holds; a label that the host does not have makes it false. `None`: there is nothing to judge, since it
+    /// calculates with a `value` that is no number or with a window that has too few. A check that could not measure
+    /// neither raises an alert nor ends one.
     ///
     /// # Errors
     /// [`EvalError`] when a fact or metric is missing, types do not fit, or the outcome is not a truth value.
-    pub fn holds(&self, view: &RuleView<'_>) -> Result<bool, EvalError> {
-        let outcome = self.0.evaluate(|name| context::of_result(view, name));
+    pub fn holds(&self, view: &RuleView<'_>, history: &dyn History) -> Result<Option<bool>, EvalError> {
+        let outcome = self.0.evaluate(|name| context::of_result(view, name), history);
         match outcome {
-            Err(EvalError::Missing { name }) if self.0.is_missing_label(&name, view.host.labels) => Ok(false),
-            Err(EvalError::Failed(_))
-                if self.0.uses("value") && !matches!(view.result.value, Some(Scalar::Number(_))) =>
-            {
-                Ok(false)
+            Err(EvalError::Missing { name }) if self.0.is_missing_label(&name, view.host.labels) => {
+                Ok(Some(false))
             }
-            outcome => outcome,
+            Err(EvalError::Failed(_)) if self.lacks_a_number(view, history) => Ok(None),
+            outcome => outcome.map(Some),
         }
+    }
+
+    fn lacks_a_number(&self, view: &RuleView<'_>, history: &dyn History) -> bool {
+        self.0.uses("value") && !matches!(view.result.value, Some(Scalar::Number(_)))
+            || self.0.windows().any(|call| functions::value(call, history).is_none())
+    }
+
+    /// The windows that it asks for.
+    pub fn windows(&self) -> impl Iterator<Item = &Call> {
+        self.0.windows()
+    }
+
+    /// How many results in a row must hold before it does: `consecutive(…)`, else 1.
+    #[must_use]
+    pub fn in_a_row(&self) -> u32 {
+        self.0.in_a_row()
+    }
+
+    /// Whether it may hold because nothing comes: it is to be asked when time passes too.
+    #[must_use]
+    pub fn judges_silence(&self) -> bool {
+        self.windows().any(|call| matches!(call.function, Function::Absent))
     }
 }
 

@@ -65,8 +65,12 @@ impl World {
     }
 
     fn holds(&self, text: &str) -> Result<bool, EvalError> {
+        self.judge(text, &NoHistory).map(|holds| holds.expect("an answer"))
+    }
+
+    fn judge(&self, text: &str, history: &dyn History) -> Result<Option<bool>, EvalError> {
         let view = RuleView { result: &self.result, host: self.host() };
-        RuleExpression::compile(text).unwrap_or_else(|error| panic!("{text}: {error}")).holds(&view)
+        RuleExpression::compile(text).unwrap_or_else(|error| panic!("{text}: {error}")).holds(&view, history)
     }
 }
 
@@ -131,12 +135,12 @@ fn rules_judge_values_whole_or_not() {
 }
 
 #[test]
-fn a_value_that_is_no_number_holds_no_threshold() {
+fn a_value_that_is_no_number_is_nothing_to_judge() {
     let mut world = World::new();
     for value in [None, Some(Scalar::Text("n/a".to_owned())), Some(Scalar::Bool(true))] {
         world.result.value = value;
-        assert_eq!(world.holds("value > 90"), Ok(false));
-        assert_eq!(world.holds("value * 2 > 90"), Ok(false));
+        assert_eq!(world.judge("value > 90", &NoHistory), Ok(None));
+        assert_eq!(world.judge("value * 2 > 90", &NoHistory), Ok(None));
         assert_eq!(world.holds(r#"value > 90 || status == "warning""#), Ok(true));
     }
     world.result.value = Some(Scalar::Text("down".to_owned()));
@@ -199,7 +203,7 @@ proptest! {
     fn no_text_panics(text in "\\PC{0,60}") {
         let world = World::new();
         if let Ok(expression) = RuleExpression::compile(&text) {
-            let _either = expression.holds(&RuleView { result: &world.result, host: world.host() });
+            let _either = expression.holds(&RuleView { result: &world.result, host: world.host() }, &NoHistory);
         }
     }
 
@@ -209,7 +213,81 @@ proptest! {
     ) {
         let world = World::new();
         if let Ok(expression) = RuleExpression::compile(&text) {
-            let _either = expression.holds(&RuleView { result: &world.result, host: world.host() });
+            let _either = expression.holds(&RuleView { result: &world.result, host: world.host() }, &NoHistory);
         }
     }
+}
+
+/// Every window has 7, the value changed, and nothing came for a minute.
+struct Sevens;
+
+impl History for Sevens {
+    fn number(&self, call: &Call) -> Option<f64> {
+        Some(if let Function::Percentile(rank) = call.function { rank } else { 7.0 })
+    }
+
+    fn absent(&self, over: std::time::Duration) -> bool {
+        over.as_secs() <= 60
+    }
+
+    fn changed(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn windows_are_asked_of_the_history() {
+    let world = World::new();
+    for name in ["avg", "min", "max", "sum", "rate", "delta", "count", "stddev"] {
+        let text = format!("value > 90 && {name}(\"5m\") == 7");
+        assert_eq!(world.judge(&text, &Sevens), Ok(Some(true)), "{text}");
+    }
+    for (text, expected) in [
+        (r#"percentile("5m", 95) == 95"#, true),
+        (r#"percentile("1h", 99.5) == 99.5"#, true),
+        (r#"avg("5m") > 2 * min("1h")"#, false),
+        (r#"absent("1m")"#, true),
+        (r#"absent("10m") || changed()"#, true),
+        (r#"!changed()"#, false),
+        (r#"value > 90 && consecutive(3)"#, true),
+        (r#"metrics.exists(name, metrics[name] > max("5m"))"#, true),
+    ] {
+        assert_eq!(world.judge(text, &Sevens), Ok(Some(expected)), "{text}");
+    }
+    // Nothing in the window: nothing to judge, unless the rest decides alone.
+    assert_eq!(world.judge(r#"avg("5m") > 1"#, &NoHistory), Ok(None));
+    assert_eq!(world.judge(r#"avg("5m") > 1 && value > 99"#, &NoHistory), Ok(Some(false)));
+    assert_eq!(world.judge(r#"count("5m") == 0"#, &NoHistory), Ok(Some(true)));
+    let expression = RuleExpression::compile(r#"value > 1 && consecutive(3) && absent("5m")"#).unwrap();
+    assert_eq!((expression.in_a_row(), expression.windows().count()), (3, 1));
+    assert!(expression.judges_silence());
+    assert_eq!(RuleExpression::compile("value > 1").unwrap().in_a_row(), 1);
+}
+
+#[test]
+fn wrong_windows_are_found_when_they_are_compiled() {
+    for (text, message) in [
+        ("avg() > 1", "avg(): write it like avg(\"5m\")"),
+        ("avg(5) > 1", "avg(): write it like avg(\"5m\")"),
+        (r#"avg("soon") > 1"#, "avg(): \"soon\" is not a duration"),
+        (r#"avg("2days") > 1"#, "avg(): a window is 1s to 1day"),
+        (r#"percentile("5m") > 1"#, "percentile(): write it like percentile(\"5m\", 95)"),
+        (r#"percentile("5m", 101) > 1"#, "percentile(): it is between 0 and 100"),
+        ("changed(1)", "changed(): write it like changed()"),
+        ("consecutive(0)", "consecutive(): it is 1 to 1000"),
+        ("value > 1 || consecutive(3)", "consecutive() stands beside the whole condition"),
+        ("!consecutive(3)", "consecutive() stands beside the whole condition"),
+        (r#"anomaly() > 3"#, "anomaly() is not available yet"),
+        (r#"percentil("5m") > 1"#, "there is no function percentil() (did you mean \"percentile\"?)"),
+        (r#"avg("5m")"#, "this is a number where true or false is needed"),
+        (r#"avg("5m") > "high""#, "a number and a text cannot be compared"),
+        ("changed() > 3", "true or false and a number cannot be compared"),
+        ("status", "this is a text where"),
+    ] {
+        let error = RuleExpression::compile(text).expect_err(text);
+        assert!(error.message.starts_with(message), "{text}: {error}");
+    }
+    let many = vec![r#"avg("5m") > 1"#; 17].join(" && ");
+    assert!(RuleExpression::compile(&many).is_err());
+    assert!(HostExpression::compile(r#"avg("5m") > 1"#).unwrap_err().message.contains("no function avg()"));
 }

@@ -5,7 +5,7 @@ use cel::{
     common::ast::{Expr, LiteralValue, operators},
 };
 
-use super::uses::children;
+use super::{functions, uses::children};
 
 /// The node at fault, and why.
 type Fault = (u64, String);
@@ -160,6 +160,8 @@ fn called(node: &IdedExpr, name: &str, target: Option<&IdedExpr>, args: &[IdedEx
             match name {
                 "size" | "int" | "double" => Type::Number,
                 "string" => Type::Text,
+                "absent" | "changed" | "consecutive" => Type::Bool,
+                window if functions::WINDOWS.contains(&window) => Type::Number,
                 _ => Type::Any,
             },
         ),

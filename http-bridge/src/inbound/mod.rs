@@ -1,6 +1,7 @@
 //! What arrives: connections, requests, who makes them and how often.
 
 mod agent_api;
+mod attend_api;
 mod caller;
 mod limits;
 mod listener;

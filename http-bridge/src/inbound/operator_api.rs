@@ -31,9 +31,9 @@ use crate::{
     outbound::{ANSWER, CHANGE},
 };
 
-pub(super) type Answer<T> = Result<Json<T>, Problem>;
+pub(crate) type Answer<T> = Result<Json<T>, Problem>;
 
-pub(super) fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+pub(crate) fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     serde_json::from_slice(&body?).map_err(|error| {
         ErrorReply::invalid(format!("the body is not the JSON that is expected here: {error}")).into()
     })

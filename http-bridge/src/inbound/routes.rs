@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{HttpMetrics, Limits, agent_api, operator_api, rollouts, run};
+use super::{HttpMetrics, Limits, agent_api, attend_api, operator_api, rollouts, run};
 use crate::{
     error::Problem,
     outbound::{Ask, Configs, Keys, Streams},
@@ -79,6 +79,10 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/checks", get(operator_api::checks))
         .route("/api/v1/results", get(operator_api::results))
         .route("/api/v1/alerts", get(operator_api::alerts))
+        .route("/api/v1/alerts/{id}/why", get(attend_api::why))
+        .route("/api/v1/alerts/{id}/acknowledge", post(attend_api::acknowledge))
+        .route("/api/v1/silences", get(attend_api::silences).post(attend_api::silence))
+        .route("/api/v1/silences/{name}", delete(attend_api::expire))
         .route("/api/v1/loss", get(operator_api::loss))
         .route("/api/v1/rollouts", get(rollouts::list))
         .route("/api/v1/rollouts/{revision}", get(rollouts::one).post(rollouts::change))
@@ -98,6 +102,8 @@ const ABOUT: &str = "dogwatch\n\n\
     GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain, rollouts   (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
     POST /api/v1/rollouts/REVISION   pause, resume, abort or promote it (key of role editor)\n\
+    GET  /api/v1/alerts/ID/why, silences   (key of role viewer)\n\
+    POST /api/v1/alerts/ID/acknowledge, silences; DELETE /api/v1/silences/NAME   (key of role editor)\n\
     POST /api/v1/hosts/HOST/checks/CHECK/run   run it now (key of role editor)\n\
     /api/v1/keys             (key of role admin)\n\
     GET  /livez, /readyz, /metrics\n\n\

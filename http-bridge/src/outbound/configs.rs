@@ -63,6 +63,7 @@ impl Configs {
             origin: Origin::Http,
             poll_ms: None,
             instance: None,
+            signed: false,
         };
         let config = match self.ask.ask(&subject::config_get(agent), &question, timeout).await? {
             ConfigReply::Full { config } => Arc::new(config),

@@ -49,16 +49,9 @@ impl AsyncBatchHandler for Handler {
             Err(error) => self.ctx.ready.unmet(STORE, service_kit::report(error)),
         }
         let rejected = written?;
-        #[cfg(debug_assertions)]
-        if self.ctx.name == "ingest"
-            && std::env::var_os("DOGWATCH_FAILPOINT").is_some_and(|at| at == FAILPOINT)
-        {
-            std::process::abort();
+        if self.ctx.name == "ingest" {
+            crate::fail_point("ingest_after_write");
         }
         Ok(rejected)
     }
 }
-
-/// Die between the write and the acknowledgement, in debug builds, for the test that proves G2.
-#[cfg(debug_assertions)]
-const FAILPOINT: &str = "ingest_after_write";

@@ -33,6 +33,27 @@ impl Catalog {
         self.names.get(usize::try_from(number).ok()?)?.as_ref()
     }
 
+    /// The numbers of one agent's checks, or of one of them.
+    #[must_use]
+    pub fn numbers(&self, agent: &AgentId, check: Option<&CheckName>) -> Vec<u32> {
+        let checks = self.agents.get(agent).into_iter().flatten();
+        let wanted = checks.filter(|(name, _)| check.is_none_or(|check| check == *name));
+        let mut numbers: Vec<u32> = wanted.map(|(_, entry)| entry.number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// How many checks of agents there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.names.iter().flatten().count() as u64
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.agents.is_empty()
+    }
+
     /// The number that the next new entry gets.
     #[must_use]
     pub fn next_number(&self) -> u32 {

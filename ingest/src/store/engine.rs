@@ -2,34 +2,34 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock, RwLockReadGuard, atomic::AtomicU64, atomic::Ordering},
-    time::{Duration, Instant},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, config::CompressionPolicy,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Snapshot,
+    config::CompressionPolicy,
 };
 use prometheus_client::metrics::counter::Counter;
-use protocol::{AgentId, CheckName, CheckResult, duration::millis, limits, query::ResultPage};
+use protocol::{AgentId, CheckName, limits, query::ResultPage};
 use service_kit::files::DataFolder;
 
 use super::{
-    Commit, NewResult, Point, Position, Resolution, ResultStore, Sample, Scan, SeriesFilter, SeriesId,
-    SeriesMeta, Span, StoreError,
+    Commit, Maintained, NewResult, Point, Resolution, ResultStore, Retention, Sample, Scan, SeriesFilter,
+    SeriesId, SeriesMeta, Span, StoreError,
     catalog::{self, Additions, Catalog},
-    page::Collector,
-    row::{self, Row, RowError, Wanted},
-    series,
+    row::{self, Row, RowError},
+    segment::Segment,
 };
 use crate::core::{account::Account, plan::Accounts};
 
 const FORMAT: u8 = 2;
-const HOUR_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 24 * HOUR_MS;
+pub(super) const HOUR_MS: u64 = 3_600_000;
+pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
 /// Days before today whose ids are known: as long as the stream may offer a message again.
-const ID_DAYS: u64 = 2;
-/// Rows deleted in one write.
-const EXPIRE_STEP: usize = 512;
+pub(super) const ID_DAYS: u64 = 2;
 /// Journal kept on disk at most; each restart reads it.
 const MAX_JOURNAL: u64 = 256 * 1024 * 1024;
 const CACHE: u64 = 32 * 1024 * 1024;
@@ -38,23 +38,49 @@ const CACHE: u64 = 32 * 1024 * 1024;
 pub struct Fjall {
     folder: DataFolder,
     keep_free: u64,
-    damaged: Counter,
+    pub(super) damaged: Counter,
     /// `None` before the first recovery, and after one that failed.
     open: RwLock<Option<Open>>,
+    /// Steps of maintenance until it ends as if the process had died.
+    #[cfg(test)]
+    pub(super) dies_after: AtomicU64,
 }
 
-struct Open {
-    database: Database,
+pub(super) struct Open {
+    pub(super) database: Database,
     /// Hour of measurement and batch number, big-endian, to a [`row`].
-    rows: Keyspace,
+    pub(super) rows: Keyspace,
     accounts: Keyspace,
     /// Day and id, to nothing.
-    ids: Keyspace,
+    pub(super) ids: Keyspace,
     /// Agent and check, with a zero byte between, to a [`catalog::Entry`].
     series: Keyspace,
+    /// Number, big-endian, to a [`SegmentMeta`]: the files that count.
+    pub(super) segments: Keyspace,
+    /// Rows that could not be read, set aside under their keys.
+    pub(super) set_aside: Keyspace,
     meta: Keyspace,
     catalog: RwLock<Catalog>,
     next_batch: AtomicU64,
+    pub(super) next_segment: AtomicU64,
+    /// By number.
+    pub(super) sealed: RwLock<Vec<Arc<Segment>>>,
+    pub(super) hot: Mutex<Hot>,
+}
+
+/// How much lies in rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Hot {
+    pub(super) results: u64,
+    pub(super) bytes: u64,
+    /// When the first of them was stored.
+    pub(super) oldest_ms: u64,
+}
+
+/// Rows and segments as they were at one moment: a reader sees no result twice and misses none while they are sealed.
+pub(super) struct View {
+    pub(super) snapshot: Snapshot,
+    pub(super) segments: Vec<Arc<Segment>>,
 }
 
 impl Fjall {
@@ -63,19 +89,34 @@ impl Fjall {
     /// # Errors
     /// [`StoreError::Folder`] when another process has it.
     pub fn new(folder: &Path, keep_free: u64, damaged: Counter) -> Result<Self, StoreError> {
-        Ok(Self { folder: DataFolder::open(folder)?, keep_free, damaged, open: RwLock::new(None) })
+        Ok(Self {
+            folder: DataFolder::open(folder)?,
+            keep_free,
+            damaged,
+            open: RwLock::new(None),
+            #[cfg(test)]
+            dies_after: AtomicU64::new(u64::MAX),
+        })
     }
 
-    fn path(&self) -> PathBuf {
+    /// The folder of segments.
+    pub(super) fn blocks(&self) -> PathBuf {
+        self.folder.path().join("blocks")
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    fn failed<E: Into<fjall::Error>>(&self, what: &'static str) -> impl Fn(E) -> StoreError {
+    pub(super) fn failed<E: Into<fjall::Error>>(&self, what: &'static str) -> impl Fn(E) -> StoreError {
         let folder = self.path();
         move |error| StoreError::Engine { what, folder: folder.clone(), source: Box::new(error.into()) }
     }
 
-    fn with_open<T>(&self, work: impl FnOnce(&Open) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn with_open<T>(
+        &self,
+        work: impl FnOnce(&Open) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let open: RwLockReadGuard<'_, _> = self.open.read().unwrap_or_else(PoisonError::into_inner);
         match open.as_ref() {
             Some(open) => work(open),
@@ -106,6 +147,8 @@ impl Fjall {
         let accounts = keyspace("accounts", CompressionType::Lz4)?;
         let ids = keyspace("ids", CompressionType::Lz4)?;
         let series = keyspace("series", CompressionType::Lz4)?;
+        let segments = keyspace("segments", CompressionType::None)?;
+        let set_aside = keyspace("set_aside", CompressionType::None)?;
         let mut without_series = false;
         match meta.get("format").map_err(&failed)?.as_deref() {
             None => {
@@ -130,12 +173,27 @@ impl Fjall {
                 reason: "it has not 8 bytes".into(),
             })?,
         };
-        let (next_batch, catalog) = (AtomicU64::new(next_batch), RwLock::default());
-        let open = Open { database, rows, accounts, ids, series, meta, catalog, next_batch };
+        let open = Open {
+            database,
+            rows,
+            accounts,
+            ids,
+            series,
+            segments,
+            set_aside,
+            meta,
+            catalog: RwLock::default(),
+            next_batch: AtomicU64::new(next_batch),
+            next_segment: AtomicU64::default(),
+            sealed: RwLock::default(),
+            hot: Mutex::default(),
+        };
         if without_series {
             self.list_series(&open)?;
         }
         self.read_catalog(&open)?;
+        self.open_segments(&open)?;
+        self.measure_hot(&open)?;
         Ok(open)
     }
 
@@ -149,7 +207,7 @@ impl Fjall {
         Ok(())
     }
 
-    fn damaged_row(&self, key: &[u8], error: &RowError) {
+    pub(super) fn damaged_row(&self, key: &[u8], error: &RowError) {
         self.damaged.inc();
         tracing::error!(
             folder = %self.folder.path().display(),
@@ -160,37 +218,11 @@ impl Fjall {
         );
     }
 
-    /// Offer what `row` holds of what is wanted.
-    fn collect(&self, row: &Row<'_>, batch: u64, scan: &Scan, page: &mut Collector) -> Result<(), RowError> {
-        let wanted = Wanted::new(scan.agent.as_ref(), scan.check.as_ref());
-        let (header, until) = (&row.header, scan.until_ms.unwrap_or(u64::MAX));
-        let first = Position { at_ms: header.min_at_ms, batch, index: 0 };
-        if header.max_at_ms < scan.from.at_ms
-            || !page.wants(first)
-            || scan.until_ms.is_some_and(|until| header.min_at_ms >= until)
-            || !row.may_hold(&wanted)
-        {
-            return Ok(());
-        }
-        let unpacked = row.unpack()?;
-        for (index, inside) in (0..).zip(row::results(&unpacked)?) {
-            let position = Position { at_ms: inside.at_ms, batch, index };
-            let in_range = position >= scan.from && (scan.until_ms.is_none() || inside.at_ms < until);
-            if !in_range || !wanted.may_be(&inside) || !page.wants(position) {
-                continue;
-            }
-            let result: CheckResult =
-                protocol::decode(inside.json, limits::RESULT).map_err(|_| RowError::Part("result"))?;
-            if scan.agent.as_ref().is_none_or(|agent| *agent == result.agent)
-                && scan.check.as_ref().is_none_or(|check| *check == result.check)
-            {
-                page.offer(position, inside.json.len(), result);
-            }
-        }
-        Ok(())
-    }
-
-    fn encode<T: serde::Serialize>(&self, what: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn encode<T: serde::Serialize>(
+        &self,
+        what: &'static str,
+        value: &T,
+    ) -> Result<Vec<u8>, StoreError> {
         postcard::to_stdvec(value).map_err(|error| {
             let reason = error.to_string();
             StoreError::Damaged { what, folder: self.path(), reason }
@@ -238,73 +270,19 @@ impl Fjall {
         batch.commit().map_err(self.failed("write"))
     }
 
-    fn read_samples(&self, open: &Open, id: SeriesId, span: &Span) -> Result<Vec<Sample>, StoreError> {
+    /// Rows may be many after a crash; their sizes tell when to seal.
+    fn measure_hot(&self, open: &Open) -> Result<(), StoreError> {
         let failed = self.failed("read");
-        let mut samples = Vec::new();
-        let last = span.until_ms.saturating_sub(1);
-        let catalog = open.catalog();
-        let Some((agent, check, metric)) = catalog.metric(id) else { return Ok(samples) };
-        let metric = (id.metric > 0).then_some(metric);
-        let wanted = Wanted::new(Some(agent), Some(check));
-        if last < span.from_ms {
-            return Ok(samples);
-        }
-        for item in open.rows.range(key(span.from_ms / HOUR_MS, 0)..=key(last / HOUR_MS, u64::MAX)) {
-            let (key, value) = item.into_inner().map_err(&failed)?;
-            let read = Row::open(&value).and_then(|row| {
-                if row.header.max_at_ms < span.from_ms
-                    || row.header.min_at_ms > last
-                    || !row.may_hold(&wanted)
-                {
-                    return Ok(());
-                }
-                for inside in row::results(&row.unpack()?)? {
-                    if !(span.from_ms..=last).contains(&inside.at_ms) || !wanted.may_be(&inside) {
-                        continue;
-                    }
-                    let result: CheckResult = protocol::decode(inside.json, limits::RESULT)
-                        .map_err(|_| RowError::Part("result"))?;
-                    if result.agent == *agent && result.check == *check {
-                        push_samples(&result, metric, &mut samples);
-                    }
-                }
-                Ok(())
-            });
-            if let Err(error) = read {
-                self.damaged_row(&key, &error);
-            }
-            if samples.len() > span.limit || Instant::now() > span.deadline {
-                return Err(StoreError::TooMuch);
+        let mut hot = Hot::default();
+        for item in open.rows.iter() {
+            let (_, value) = item.into_inner().map_err(&failed)?;
+            if let Ok(row) = Row::open(&value) {
+                let results = usize::try_from(row.header.results).unwrap_or(usize::MAX);
+                hot.add(row.header.stored_ms, results, value.len());
             }
         }
-        samples.sort_by_key(|sample| sample.at_ms);
-        Ok(samples)
-    }
-
-    /// Delete the rows of these hours that were stored before `before_ms`.
-    fn expire_hours(
-        &self,
-        open: &Open,
-        hours: std::ops::RangeInclusive<u64>,
-        before_ms: u64,
-    ) -> Result<u64, StoreError> {
-        let failed = self.failed("delete expired results of");
-        let mut gone = 0;
-        let mut old = Vec::new();
-        for item in open.rows.range(key(*hours.start(), 0)..=key(*hours.end(), u64::MAX)) {
-            let (key, value) = item.into_inner().map_err(&failed)?;
-            match Row::open(&value) {
-                Ok(row) if row.header.stored_ms >= before_ms => continue,
-                Ok(row) => gone += u64::from(row.header.results),
-                Err(error) => self.damaged_row(&key, &error),
-            }
-            old.push(key);
-            if old.len() >= EXPIRE_STEP {
-                remove(open, &open.rows, &mut old).map_err(&failed)?;
-            }
-        }
-        remove(open, &open.rows, &mut old).map_err(&failed)?;
-        Ok(gone)
+        *open.hot() = hot;
+        Ok(())
     }
 }
 
@@ -349,11 +327,13 @@ impl ResultStore for Fjall {
         self.with_open(|open| {
             let number = open.next_batch.load(Ordering::Relaxed);
             let mut batch = open.database.batch().durability(Some(PersistMode::SyncData));
+            let mut added = Vec::new();
             for (hour, results) in by_hour(&commit.results) {
                 let row = row::encode(commit.now_ms, &results).map_err(|error| {
                     let reason = error.to_string();
                     StoreError::Damaged { what: "a batch", folder: self.path(), reason }
                 })?;
+                added.push((results.len(), row.len()));
                 batch.insert(&open.rows, key(hour, number), row);
             }
             for (agent, account) in commit.accounts {
@@ -376,43 +356,14 @@ impl ResultStore for Fjall {
             batch.commit().map_err(&failed)?;
             open.next_batch.store(next, Ordering::Relaxed);
             open.extend_catalog(changed);
+            let mut hot = open.hot();
+            added.into_iter().for_each(|(results, bytes)| hot.add(commit.now_ms, results, bytes));
             Ok(())
         })
     }
 
     fn page(&self, scan: &Scan) -> Result<ResultPage, StoreError> {
-        let failed = self.failed("read");
-        let mut page = Collector::new(scan.limit, scan.max_bytes);
-        let last = scan.until_ms.map_or(u64::MAX, |until| until.saturating_sub(1));
-        if scan.until_ms == Some(0) || last < scan.from.at_ms {
-            return Ok(page.into_page());
-        }
-        let soft = Instant::now() + scan.deadline.saturating_duration_since(Instant::now()) / 2;
-        self.with_open(|open| {
-            let mut hour = scan.from.at_ms / HOUR_MS;
-            for item in open.rows.range(key(hour, 0)..=key(last / HOUR_MS, u64::MAX)) {
-                let (key, value) = item.into_inner().map_err(&failed)?;
-                let (Some(of), Some(batch)) = (number(&key, 0), number(&key, 8)) else { continue };
-                if of != hour {
-                    // An hour is done: the page may end here, and does when it is full or time runs short.
-                    if Instant::now() >= soft {
-                        page.stop_at(Position::at(of.saturating_mul(HOUR_MS)));
-                    }
-                    if page.is_full() {
-                        break;
-                    }
-                    hour = of;
-                }
-                if Instant::now() >= scan.deadline {
-                    return Err(StoreError::TooMuch);
-                }
-                let read = Row::open(&value).and_then(|row| self.collect(&row, batch, scan, &mut page));
-                if let Err(error) = read {
-                    self.damaged_row(&key, &error);
-                }
-            }
-            Ok(page.into_page())
-        })
+        self.with_open(|open| self.read_page(open, scan))
     }
 
     fn series(&self, filter: &SeriesFilter) -> Result<Vec<SeriesMeta>, StoreError> {
@@ -429,38 +380,39 @@ impl ResultStore for Fjall {
         span: &Span,
         resolution: Resolution,
     ) -> Result<Vec<Point>, StoreError> {
-        // A point's samples are limited by time, not by number.
-        let whole = Span { limit: usize::MAX, ..*span };
-        let points = series::points(&self.samples(series, &whole)?, resolution);
-        if points.len() > span.limit { Err(StoreError::TooMuch) } else { Ok(points) }
+        self.with_open(|open| self.read_points(open, series, span, resolution))
     }
 
-    fn expire(&self, now_ms: u64, keep: Duration) -> Result<u64, StoreError> {
-        let before_ms = now_ms.saturating_sub(millis(keep));
+    fn maintain(&self, now_ms: u64, retention: &Retention) -> Result<Maintained, StoreError> {
         self.with_open(|open| {
-            let mut gone = 0;
-            if let Some(hour) = (before_ms / HOUR_MS).checked_sub(1) {
-                gone += self.expire_hours(open, 0..=hour, before_ms)?;
-            }
-            // Of hosts whose clock is ahead.
-            let ahead = (now_ms / HOUR_MS).saturating_add(2);
-            gone += self.expire_hours(open, ahead..=u64::MAX, before_ms)?;
-            let failed = self.failed("delete expired ids of");
-            let mut old = Vec::new();
-            for item in open.ids.range(..id_key((now_ms / DAY_MS).saturating_sub(ID_DAYS), "")) {
-                old.push(item.key().map_err(&failed)?);
-                if old.len() >= EXPIRE_STEP {
-                    remove(open, &open.ids, &mut old).map_err(&failed)?;
-                }
-            }
-            remove(open, &open.ids, &mut old).map_err(&failed)?;
-            Ok(gone)
+            let sealed = self.seal(open, now_ms, retention)?;
+            let merged = self.merge(open, now_ms)?;
+            let expired = self.expire(open, now_ms, retention)?;
+            self.expire_ids(open, now_ms)?;
+            Ok(Maintained { sealed, merged, expired })
         })
     }
 }
 
+impl Hot {
+    fn add(&mut self, stored_ms: u64, results: usize, bytes: usize) {
+        self.oldest_ms = if self.results == 0 { stored_ms } else { self.oldest_ms.min(stored_ms) };
+        self.results = self.results.saturating_add(results as u64);
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+}
+
 impl Open {
-    fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+    pub(super) fn view(&self) -> View {
+        let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
+        View { snapshot: self.database.snapshot(), segments: sealed.clone() }
+    }
+
+    pub(super) fn hot(&self) -> MutexGuard<'_, Hot> {
+        self.hot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -468,21 +420,6 @@ impl Open {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         for ((agent, check), entry) in changed {
             catalog.insert(agent, check, entry);
-        }
-    }
-}
-
-/// What the result says of one metric, or of its own value.
-fn push_samples(result: &CheckResult, metric: Option<&str>, samples: &mut Vec<Sample>) {
-    let (at_ms, status) = (result.at_ms, result.status);
-    match metric {
-        None => {
-            let value = result.value.as_ref().and_then(protocol::Scalar::as_f64).unwrap_or(f64::NAN);
-            samples.push(Sample { at_ms, value, status });
-        }
-        Some(name) => {
-            let own = result.metrics.iter().filter(|metric| metric.name == name);
-            samples.extend(own.map(|metric| Sample { at_ms, value: metric.value, status }));
         }
     }
 }
@@ -511,14 +448,6 @@ fn by_hour<'a, 'b>(results: &'b [NewResult<'a>]) -> Vec<(u64, Vec<&'b NewResult<
     hours.into_iter().collect()
 }
 
-fn remove(open: &Open, from: &Keyspace, keys: &mut Vec<fjall::UserKey>) -> fjall::Result<()> {
-    let mut batch = open.database.batch();
-    for key in keys.drain(..) {
-        batch.remove(from, key);
-    }
-    batch.commit()
-}
-
 fn account(key: &[u8], value: &[u8]) -> Result<(AgentId, Account), String> {
     let text = std::str::from_utf8(key).map_err(|error| error.to_string())?;
     let agent = AgentId::new(text).map_err(|error| error.to_string())?;
@@ -526,18 +455,18 @@ fn account(key: &[u8], value: &[u8]) -> Result<(AgentId, Account), String> {
     Ok((agent, account))
 }
 
-fn key(hour: u64, batch: u64) -> [u8; 16] {
+pub(super) fn key(hour: u64, batch: u64) -> [u8; 16] {
     (u128::from(hour) << 64 | u128::from(batch)).to_be_bytes()
 }
 
-fn id_key(day: u64, id: &str) -> Vec<u8> {
+pub(super) fn id_key(day: u64, id: &str) -> Vec<u8> {
     let mut key = day.to_be_bytes().to_vec();
     key.extend_from_slice(id.as_bytes());
     key
 }
 
 /// The big-endian number at this place of a key.
-fn number(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn number(bytes: &[u8], at: usize) -> Option<u64> {
     let bytes = bytes.get(at..)?.first_chunk::<8>()?;
     Some(u64::from_be_bytes(*bytes))
 }

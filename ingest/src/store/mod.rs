@@ -1,13 +1,19 @@
 //! What is kept on disk, behind one trait. Only [`engine`] names the storage engine.
 //!
-//! The hot log has one row for each batch and hour of measurement ([`row`]); with it, in the same atomic write, go the
+//! Results lie in a hot log first, then in sealed blocks ([`block`], [`segment`]), at last only in roll-ups; `maintain`
+//! moves them along, each step one atomic switch. The hot log has one row for each batch and hour of measurement ([`row`]); with it, in the same atomic write, go the
 //! accounts that the batch changed and the ids that it used up. So the store never holds a result whose account does
 //! not know it, nor the other way round.
 
+pub mod block;
 pub mod catalog;
 pub mod engine;
+mod maintain;
+pub mod offline;
 pub mod page;
+mod read;
 pub mod row;
+pub mod segment;
 pub mod series;
 
 use std::{collections::HashSet, path::PathBuf, time::Duration, time::Instant};
@@ -20,7 +26,7 @@ pub use engine::Fjall;
 pub use page::Position;
 pub use series::{Point, Resolution, Sample, SeriesFilter, SeriesId, SeriesMeta, Span};
 
-/// Where results are kept. One writer calls [`Self::recover`], [`Self::commit`] and [`Self::expire`]; any number of
+/// Where results are kept. One writer calls [`Self::recover`] and [`Self::commit`]; any number of
 /// readers call the rest. All block.
 pub trait ResultStore: Send + Sync + 'static {
     /// Open what is on disk (again) and read the accounts as of the last durable batch. After any error of a write
@@ -67,13 +73,12 @@ pub trait ResultStore: Send + Sync + 'static {
     fn points(&self, series: SeriesId, span: &Span, resolution: Resolution)
     -> Result<Vec<Point>, StoreError>;
 
-    /// Delete results that were measured and stored longer than `keep` ago, and ids of more than
-    /// two days. Returns how
-    /// many results went.
+    /// Seal what is due, merge what is small, delete what is past its retention, and forget ids of more than two
+    /// days. Commits and readers go on meanwhile; one thread at a time calls it.
     ///
     /// # Errors
-    /// [`StoreError`].
-    fn expire(&self, now_ms: u64, keep: Duration) -> Result<u64, StoreError>;
+    /// [`StoreError`]; what was not done is done by the next call.
+    fn maintain(&self, now_ms: u64, retention: &Retention) -> Result<Maintained, StoreError>;
 }
 
 /// One batch to make durable.
@@ -90,6 +95,31 @@ pub struct Commit<'a> {
 pub struct NewResult<'a> {
     pub result: &'a CheckResult,
     pub json: &'a [u8],
+}
+
+/// How long what is kept, and as what.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// In the hot log, from when it was stored; with much in it, it is sealed earlier.
+    pub hot: Duration,
+    /// Results as they came, from when they were measured and stored.
+    pub results: Duration,
+    /// Roll-ups, made of results when these go.
+    pub five_minutes: Duration,
+    pub hours: Duration,
+    /// Most bytes of sealed data: with more, the oldest goes early.
+    pub max_bytes: u64,
+}
+
+/// What one round of maintenance did, in results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Maintained {
+    /// Moved from the hot log into blocks.
+    pub sealed: u64,
+    /// Written again with others into one segment.
+    pub merged: u64,
+    /// Deleted; their roll-ups stay.
+    pub expired: u64,
 }
 
 /// Which results to read, oldest first.

@@ -4,11 +4,12 @@ use std::{collections::BinaryHeap, fmt, str::FromStr};
 
 use protocol::{CheckResult, query::ResultPage};
 
-/// Place of a result in the order of all: by time of measurement, then as they were stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Place of a result in the order of all: by time of measurement, then by number, then by content. It says nothing of
+/// where the result lies, so a cursor stays good while results are sealed and merged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     pub at_ms: u64,
-    pub batch: u64,
+    pub seq: u64,
     pub index: u64,
 }
 
@@ -16,6 +17,14 @@ impl Position {
     #[must_use]
     pub fn at(at_ms: u64) -> Self {
         Self { at_ms, ..Self::default() }
+    }
+
+    /// `json` is the result's own.
+    #[must_use]
+    pub fn of(result: &CheckResult, json: &[u8]) -> Self {
+        // Room for those that are equal in all.
+        let index = u64::from(crc32fast::hash(json)) << 16;
+        Self { at_ms: result.at_ms, seq: result.seq, index }
     }
 
     fn next(self) -> Self {
@@ -26,7 +35,7 @@ impl Position {
 /// The cursor of a page, opaque to whoever asks.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.at_ms, self.batch, self.index)
+        write!(f, "{}.{}.{}", self.at_ms, self.seq, self.index)
     }
 }
 
@@ -39,7 +48,7 @@ impl FromStr for Position {
     fn from_str(text: &str) -> Result<Self, NotACursor> {
         let mut numbers = text.splitn(3, '.').map(|part| part.parse::<u64>().map_err(|_| NotACursor));
         let mut number = || numbers.next().unwrap_or(Err(NotACursor));
-        Ok(Self { at_ms: number()?, batch: number()?, index: number()? })
+        Ok(Self { at_ms: number()?, seq: number()?, index: number()? })
     }
 }
 
@@ -91,10 +100,10 @@ impl Collector {
         }
     }
 
-    /// Whether the page ends within what was looked at.
+    /// Where the page ends within what was looked at, if it does.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.end.is_some()
+    pub fn end(&self) -> Option<Position> {
+        self.end
     }
 
     #[must_use]
@@ -130,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_back() {
-        let position = Position { at_ms: u64::MAX, batch: 0, index: 7 };
+        let position = Position { at_ms: u64::MAX, seq: 0, index: 7 };
         assert_eq!(position.to_string().parse(), Ok(position));
         for bad in ["", "1", "1.2", "1.2.x", "1.2.3.4", "-1.0.0", "99999999999999999999.0.0"] {
             assert_eq!(bad.parse::<Position>(), Err(NotACursor), "{bad}");
@@ -149,7 +158,7 @@ mod tests {
             sizes in proptest::collection::vec(1usize..50, 0..80), limit in 1usize..10, max_bytes in 1usize..200, turn in 0usize..80,
         ) {
             let mut all: Vec<(Position, usize)> = sizes.iter().enumerate().map(|(i, size)| {
-                (Position { at_ms: i as u64 / 3, batch: i as u64, index: 0 }, *size)
+                (Position { at_ms: i as u64 / 3, seq: i as u64, index: 0 }, *size)
             }).collect();
             let expected: Vec<u64> = (0..all.len() as u64).collect();
             if !all.is_empty() {
@@ -160,7 +169,7 @@ mod tests {
             for _ in 0..=sizes.len() {
                 let mut collector = Collector::new(limit, max_bytes);
                 for (position, size) in all.iter().filter(|(position, _)| *position >= from) {
-                    collector.offer(*position, *size, result(position.batch));
+                    collector.offer(*position, *size, result(position.seq));
                 }
                 let page = collector.into_page();
                 prop_assert!(page.results.len() <= limit);

@@ -62,6 +62,14 @@ pub struct Inside<'a> {
     series: u32,
 }
 
+impl Inside<'_> {
+    /// Hash of its agent and check.
+    #[must_use]
+    pub fn series(&self) -> u32 {
+        self.series
+    }
+}
+
 /// # Errors
 /// [`RowError::Part`] when there is more than a row can hold.
 pub fn encode(stored_ms: u64, results: &[&NewResult<'_>]) -> Result<Vec<u8>, RowError> {
@@ -183,7 +191,7 @@ fn agent_hash(agent: &AgentId) -> u32 {
     crc32fast::hash(agent.as_str().as_bytes())
 }
 
-fn series_hash(agent: &AgentId, check: &CheckName) -> u32 {
+pub(super) fn series_hash(agent: &AgentId, check: &CheckName) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(agent.as_str().as_bytes());
     hasher.update(b".");

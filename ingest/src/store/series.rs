@@ -172,6 +172,20 @@ pub fn points(samples: &[Sample], resolution: Resolution) -> Vec<Point> {
     points
 }
 
+/// The points in order of time, those of the same time made one.
+#[must_use]
+pub fn merged(mut points: Vec<Point>) -> Vec<Point> {
+    points.sort_by_key(|point| point.at_ms);
+    let mut one: Vec<Point> = Vec::with_capacity(points.len());
+    for point in points {
+        match one.last_mut() {
+            Some(last) if last.at_ms == point.at_ms => last.merge(&point),
+            _ => one.push(point),
+        }
+    }
+    one
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

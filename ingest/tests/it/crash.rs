@@ -9,7 +9,9 @@ use crate::fixture::*;
 
 fn ingest(server: &NatsServer, data: &Path, failpoint: Option<&str>) -> Program {
     let mut command = program::command("dogwatch-ingest");
-    command.args(["--nats-url", &server.url(), "--batch-messages", "100", "--keep-free", "0", "--data"]);
+    // It seals at each start, so that crashes meet that too.
+    command.args(["--nats-url", &server.url(), "--seal-after", "0s"]);
+    command.args(["--batch-messages", "100", "--keep-free", "0", "--data"]);
     command.arg(data);
     if let Some(failpoint) = failpoint {
         command.env("DOGWATCH_FAILPOINT", failpoint);
@@ -64,6 +66,35 @@ async fn g1_g2_kill_between_write_and_ack_stores_each_result_once() {
     assert!(losses.iter().all(|loss| loss.missing == 0 && loss.lost == 0), "{losses:?}");
     let duplicates: u64 = losses.iter().map(|loss| loss.duplicates).sum();
     assert!(duplicates > 0, "{died_after_write} deaths between write and ack must make repeats: {losses:?}");
+}
+
+/// Death with the new files on disk that do not count yet, and with the old rows gone that did.
+#[tokio::test(flavor = "multi_thread")]
+async fn g2_death_in_the_middle_of_sealing_loses_and_repeats_nothing() {
+    let (server, data) = (NatsServer::start().await, tempfile::tempdir().unwrap());
+    let client = server.client().await;
+    results_stream(&client).await;
+    let agents = ["a-1", "a-2"];
+    const LAST: u64 = 300;
+    for name in agents {
+        for seq in 1..=LAST {
+            publish(&client, name, "load", seq, seq * 1_000_000).await;
+        }
+    }
+    let mut first = ingest(&server, data.path(), None);
+    for name in agents {
+        stored_up_to(&client, name, LAST).await;
+    }
+    first.kill();
+    for failpoint in ["ingest_seal_before_switch", "ingest_seal_before_switch", "ingest_seal_after_switch"] {
+        let status = ingest(&server, data.path(), Some(failpoint)).ended(LIMIT).await;
+        assert!(!status.success() && status.code().is_none(), "{failpoint} ends it by SIGABRT: {status}");
+    }
+    let mut last = ingest(&server, data.path(), None);
+    last.wait_for("started", LIMIT).await;
+    assert_each_once(&client, &agents, LAST).await;
+    let files = std::fs::read_dir(data.path().join("blocks")).unwrap().count();
+    assert_eq!(files, 1, "what the crashes left behind is gone; all are strays of one day");
 }
 
 /// Spread over a range without a dependency; the seed is the clock.

@@ -1,18 +1,15 @@
 //! A disk that fails: the seam is the store's trait, the store behind it is the real one.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
 };
 
 use ingest::{
     core::plan::Accounts,
     store::{
-        Commit, Fjall, Point, Resolution, ResultStore, Sample, Scan, SeriesFilter, SeriesId, SeriesMeta,
-        Span, StoreError,
+        Commit, Fjall, Maintained, Point, Resolution, ResultStore, Retention, Sample, Scan, SeriesFilter,
+        SeriesId, SeriesMeta, Span, StoreError,
     },
 };
 use protocol::query::ResultPage;
@@ -73,8 +70,8 @@ impl ResultStore for Faulty {
     ) -> Result<Vec<Point>, StoreError> {
         self.inner.points(series, span, resolution)
     }
-    fn expire(&self, now_ms: u64, keep: Duration) -> Result<u64, StoreError> {
-        self.inner.expire(now_ms, keep)
+    fn maintain(&self, now_ms: u64, retention: &Retention) -> Result<Maintained, StoreError> {
+        self.inner.maintain(now_ms, retention)
     }
 }
 

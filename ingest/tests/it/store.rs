@@ -10,7 +10,8 @@ use std::{
 use ingest::{
     core::plan::Accounts,
     store::{
-        Commit, Fjall, NewResult, Position, Resolution, ResultStore, Scan, SeriesFilter, Span, StoreError,
+        Commit, Fjall, NewResult, Position, Resolution, ResultStore, Retention, Scan, SeriesFilter, Span,
+        StoreError,
     },
 };
 use prometheus_client::metrics::counter::Counter;
@@ -32,6 +33,17 @@ fn commit(store: &Fjall, now_ms: u64, seq: u64, at_ms: u64, ids: &[&str]) -> Res
     let results = vec![NewResult { result: &result, json: json.as_bytes() }];
     let ids: HashSet<String> = ids.iter().map(ToString::to_string).collect();
     store.commit(&Commit { now_ms, results, accounts: &Accounts::new(), ids: &ids })
+}
+
+fn keep(days: u64) -> Retention {
+    let results = Duration::from_secs(days * 86_400);
+    Retention {
+        hot: Duration::from_secs(3600),
+        results,
+        five_minutes: 2 * results,
+        hours: 4 * results,
+        max_bytes: u64::MAX,
+    }
 }
 
 fn scan() -> Scan {
@@ -68,9 +80,9 @@ fn an_id_is_known_for_two_days_and_forgotten_afterwards() {
     assert!(store.knows_id("x", 12 * DAY).unwrap());
     assert!(store.knows_id("x", 10 * DAY - 1).unwrap(), "the clock was set back");
     assert!(!store.knows_id("y", 10 * DAY).unwrap());
-    store.expire(12 * DAY, Duration::from_secs(86_400 * 100)).unwrap();
+    store.maintain(12 * DAY, &keep(100)).unwrap();
     assert!(store.knows_id("x", 12 * DAY).unwrap());
-    store.expire(13 * DAY, Duration::from_secs(86_400 * 100)).unwrap();
+    store.maintain(13 * DAY, &keep(100)).unwrap();
     assert!(!store.knows_id("x", 11 * DAY).unwrap());
 }
 
@@ -84,10 +96,9 @@ fn retention_deletes_what_was_stored_too_long_ago() {
     commit(&store, 20 * DAY, 3, 0, &[]).unwrap();
     commit(&store, 10 * DAY, 4, u64::MAX, &[]).unwrap();
     commit(&store, 20 * DAY, 5, u64::MAX, &[]).unwrap();
-    let keep = Duration::from_secs(7 * 86_400);
-    assert_eq!(store.expire(21 * DAY, keep).unwrap(), 2);
+    assert_eq!(store.maintain(21 * DAY, &keep(7)).unwrap().expired, 2);
     assert_eq!(all(&store), [3, 2, 5]);
-    assert_eq!(store.expire(28 * DAY, keep).unwrap(), 3);
+    assert_eq!(store.maintain(28 * DAY, &keep(7)).unwrap().expired, 3);
     assert_eq!(all(&store), [0u64; 0]);
 }
 

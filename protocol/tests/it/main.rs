@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use protocol::{Reply, admin, alert, config, log, query, result, rollout, run, stored};
+use protocol::{Reply, admin, alert, config, log, query, result, rollout, run, signed, stored};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -83,6 +83,7 @@ const READERS: &[(&str, Reader)] = &[
     ("rollout_change", reads::<rollout::RolloutChange>),
     ("rollout_list", reads::<rollout::RolloutList>),
     ("rollout_query", reads::<rollout::RolloutQuery>),
+    ("signed_document", reads::<signed::SignedDocument>),
     ("stored", reads::<stored::Stored>),
     ("stored_request", reads::<stored::StoredRequest>),
 ];
@@ -108,6 +109,17 @@ fn every_folder_of_samples_has_a_reader() {
         .collect();
     let readers: BTreeSet<String> = READERS.iter().map(|(message, _)| (*message).to_owned()).collect();
     assert_eq!(folders, readers);
+}
+
+/// A document that was signed once is believed by every later version, however it writes its fields.
+#[test]
+fn g3_a_signature_of_a_former_version_holds() {
+    let sample = std::fs::read_to_string(folder().join("signed_document/v1.json")).unwrap();
+    let signed: signed::SignedDocument = serde_json::from_str(&sample).unwrap();
+    let document: protocol::document::Document = serde_json::from_value(signed.document.clone()).unwrap();
+    let rewritten = signed::json(&document).unwrap();
+    assert_eq!(rewritten, signed.document, "a field that appears by itself makes every signature wrong");
+    signed.signature.unwrap().verify(&rewritten).unwrap();
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod outages;
 mod rollouts;
 mod run_now;
 mod shell_agent;
+mod signing;
 mod stack;
 
 use std::time::Duration;

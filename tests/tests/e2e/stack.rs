@@ -98,10 +98,15 @@ impl Up {
         self.folder.path().join("admin.key").to_string_lossy().into_owned()
     }
 
+    pub(crate) fn signing_key(&self) -> String {
+        self.folder.path().join("signing.key").to_string_lossy().into_owned()
+    }
+
     /// Run a client command to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
         let mut command = program::command("dogwatch");
         command.args(args).env("DOGWATCH_SERVER", self.url()).env("DOGWATCH_KEY_FILE", self.key_file());
+        command.env("DOGWATCH_SIGNING_KEY_FILE", self.signing_key());
         command.output().expect("run dogwatch")
     }
 

@@ -1,16 +1,20 @@
+mod quiet;
+mod windows;
+
 use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 use protocol::{
     AgentId, CheckName, CheckResult, Origin, ReceiverName, Scalar, Status,
     admin::DocumentList,
-    alert::{Alert, AlertState},
+    alert::{Alert, AlertState, Severity},
     document::{Document, Rule},
 };
 
 use super::{
-    alert::{AlertKey, Position, Seen, State, Step, Timing, Tracker, next, withdraw},
-    evaluate::{Alerts, Draft, HostInfo, Incoming, Transition},
+    alert::{AlertKey, Position, Seen, State, Step, Timing, Tracker, Verdict, next, withdraw},
+    evaluate::{Alerts, Draft, HostInfo, Incoming, Transition, World},
+    mute::Mutes,
     rules::RuleBook,
 };
 
@@ -32,26 +36,33 @@ fn alert(started_ms: u64) -> Alert {
         labels: BTreeMap::new(),
         started_ms,
         at_ms: started_ms,
+        raised: 0,
+        muted: None,
+        acknowledged: None,
     }
 }
 
 fn pending(started_ms: u64) -> State {
-    State::Pending { alert: alert(started_ms) }
+    State::Pending { alert: alert(started_ms), held: 1 }
 }
 
 fn firing(calm_since_ms: Option<u64>) -> State {
-    State::Firing { alert: alert(0), told: Vec::new(), calm_since_ms }
+    State::Firing { alert: alert(0), told: Vec::new(), calm_since_ms, muted: None }
 }
 
 /// Every state with every kind of result.
 #[test]
 fn the_machine_moves_as_its_diagram_says() {
-    let holds = Seen { holds: true, at_ms: 100, fresh: true };
-    let clear = Seen { holds: false, ..holds };
+    let holds = Seen { verdict: Verdict::Holds(Severity::Warning), at_ms: 100, fresh: true };
+    let worse = Seen { verdict: Verdict::Holds(Severity::Critical), ..holds };
+    let nothing = Seen { verdict: Verdict::Nothing, ..holds };
+    let clear = Seen { verdict: Verdict::Clear, ..holds };
     let old_holds = Seen { fresh: false, ..holds };
     let old_clear = Seen { fresh: false, ..clear };
-    let now = Timing { hold_ms: 0, keep_ms: 0 };
-    let later = Timing { hold_ms: 50, keep_ms: 50 };
+    let now = Timing { hold_ms: 0, keep_ms: 0, attempts: 1 };
+    let later = Timing { hold_ms: 50, keep_ms: 50, attempts: 1 };
+    let thrice = Timing { attempts: 3, ..now };
+    let held = |held| State::Pending { alert: alert(60), held };
     for (name, state, seen, timing, expected) in [
         ("ok, clear", State::Ok, clear, now, None),
         ("ok, holds", State::Ok, holds, now, Some(Step::Fire)),
@@ -63,6 +74,16 @@ fn the_machine_moves_as_its_diagram_says() {
         ("pending, too short", pending(51), holds, later, None),
         ("pending, long enough", pending(50), holds, later, Some(Step::Fire)),
         ("pending, held long enough once", pending(50), old_holds, later, None),
+        ("ok, holds, attempts", State::Ok, holds, thrice, Some(Step::Pend)),
+        ("once", held(1), holds, thrice, Some(Step::Count)),
+        ("twice", held(2), holds, thrice, Some(Step::Fire)),
+        ("twice, was clear", held(2), old_clear, thrice, Some(Step::Lapse)),
+        ("twice, held once more", held(2), old_holds, thrice, Some(Step::Count)),
+        ("ok, nothing", State::Ok, nothing, now, None),
+        ("pending, nothing", pending(0), nothing, later, None),
+        ("firing, nothing", firing(None), nothing, now, None),
+        ("firing, worse", firing(None), worse, now, Some(Step::Raise(Severity::Critical))),
+        ("firing, was worse", firing(None), Seen { fresh: false, ..worse }, now, None),
         ("firing, holds", firing(None), holds, later, None),
         ("firing, clear", firing(None), clear, now, Some(Step::Resolve)),
         ("firing, was clear", firing(None), old_clear, now, Some(Step::Resolve)),
@@ -141,24 +162,49 @@ fn incoming(result: CheckResult) -> Incoming {
 struct Run {
     alerts: Alerts,
     book: RuleBook,
+    hosts: HashMap<AgentId, HostInfo>,
+    mutes: Mutes,
+    steady_ms: u64,
     durable: BTreeMap<AlertKey, Tracker>,
     transitions: Vec<Transition>,
 }
 
 impl Run {
     fn new(book: RuleBook) -> Self {
-        Self { alerts: Alerts::default(), book, durable: BTreeMap::new(), transitions: Vec::new() }
+        Self {
+            alerts: Alerts::default(),
+            book,
+            hosts: HashMap::new(),
+            mutes: Mutes::default(),
+            steady_ms: 0,
+            durable: BTreeMap::new(),
+            transitions: Vec::new(),
+        }
     }
 
     fn take(&mut self, draft: Draft) {
-        self.durable.extend(draft.changed.clone());
-        self.transitions.extend(draft.transitions.clone());
-        self.alerts.apply(draft);
+        self.durable.extend(draft.changed);
+        self.transitions.extend(draft.transitions);
+    }
+
+    fn evaluate(&mut self, batch: &[Incoming], now_ms: u64) -> Draft {
+        let Self { alerts, book, hosts, mutes, steady_ms, .. } = self;
+        let world = World { book, hosts, mutes, now_ms, steady_ms: *steady_ms, freshness_ms: FRESHNESS };
+        alerts.evaluate(&world, batch)
+    }
+
+    /// Time goes on to `now_ms`, and nothing comes.
+    fn tick(&mut self, now_ms: u64, steady_ms: u64) {
+        self.steady_ms = steady_ms;
+        let Self { alerts, book, hosts, mutes, .. } = self;
+        let world = World { book, hosts, mutes, now_ms, steady_ms, freshness_ms: FRESHNESS };
+        let draft = alerts.tick(&world);
+        self.take(draft);
     }
 
     fn see_at(&mut self, batch: &[CheckResult], now_ms: u64) {
         let batch: Vec<Incoming> = batch.iter().cloned().map(incoming).collect();
-        let draft = self.alerts.evaluate(&self.book, &HashMap::new(), &batch, now_ms, FRESHNESS);
+        let draft = self.evaluate(&batch, now_ms);
         assert!(draft.failed.is_empty(), "{:?}", draft.failed);
         self.take(draft);
     }
@@ -224,7 +270,7 @@ fn a_clock_that_is_ahead_does_not_keep_later_results_out() {
         published_ms: start,
         ..incoming(CheckResult { seq: 0, ..result(1, start + 600 * MINUTE, 99.0) })
     };
-    let draft = run.alerts.evaluate(&run.book, &HashMap::new(), &[ahead], start, FRESHNESS);
+    let draft = run.evaluate(&[ahead], start);
     run.take(draft);
     run.see(CheckResult { seq: 0, ..result(2, start + 1, 10.0) });
     assert_eq!(run.states(), [Firing, Resolved]);
@@ -274,11 +320,23 @@ fn a_rule_that_fails_or_is_broken_silences_no_other() {
     let broken = Rule { name: "broken".parse().unwrap(), when: "value >".into(), ..rule("0s", "0s") };
     let book = book(vec![failing, broken, rule("0s", "0s")]);
     assert_eq!(book.broken.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["broken"]);
-    let hosts = [(AgentId::new("web-01").unwrap(), HostInfo::default())].into();
-    let batch = [incoming(result(1, MINUTE, 99.0))];
-    let draft = Alerts::default().evaluate(&book, &hosts, &batch, MINUTE, FRESHNESS);
-    assert_eq!(draft.failed.len(), 1);
-    assert_eq!(draft.transitions.len(), 1);
+    let mut run = Run::new(book);
+    // Of a host that is not known yet nothing is expected.
+    let draft = run.evaluate(&[incoming(result(1, MINUTE, 99.0))], MINUTE);
+    assert_eq!((draft.failures, draft.failed.len(), draft.transitions.len()), (1, 0, 1));
+    let facts = [("os".to_owned(), "linux".into())].into();
+    run.hosts.insert(AgentId::new("web-01").unwrap(), HostInfo { facts, ..HostInfo::default() });
+    let draft = run.evaluate(&[incoming(result(2, MINUTE + 1, 99.0))], MINUTE);
+    assert_eq!((draft.failed.len(), draft.transitions.len()), (1, 1));
+    let told = &draft.transitions[0].alert;
+    assert_eq!((told.rule.as_str(), told.state), ("failing", Firing));
+    assert!(
+        told.summary.contains("failing cannot be judged: there is no \"nothing\" here"),
+        "{}",
+        told.summary
+    );
+    let draft = run.evaluate(&[incoming(result(3, MINUTE + 2, 99.0))], MINUTE);
+    assert_eq!((draft.failures, draft.failed.len(), draft.transitions.len()), (1, 0, 0), "told once");
 }
 
 #[test]
@@ -290,9 +348,9 @@ fn a_rule_holds_on_its_hosts_only() {
     assert_eq!(run.states(), []);
     let agent = AgentId::new("web-01").unwrap();
     let labels = [("role".to_owned(), "db".to_owned())].into();
-    let hosts = [(agent, HostInfo { labels, ..HostInfo::default() })].into();
-    let draft = run.alerts.evaluate(&run.book, &hosts, &[incoming(result(2, start, 99.0))], start, FRESHNESS);
-    run.take(draft);
+    run.hosts.insert(agent, HostInfo { labels, ..HostInfo::default() });
+    run.see(result(2, start, 99.0));
+    run.hosts.clear();
     run.see(result(3, start, 99.0));
     assert_eq!(run.states(), [Firing, Resolved], "a host that it does not concern any more ends its alert");
 }
