@@ -4,7 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::{
-    AgentId, CheckName, RuleName, SilenceName, admin::Role, rollout::Share, signed::PublicKey, timestamp,
+    AgentId, CheckName, RuleName, SilenceName, admin::Role, rollout::Share, series::Excluded,
+    signed::PublicKey, timestamp,
 };
 use service_kit::{
     settings::duration,
@@ -113,6 +114,9 @@ pub(crate) enum ClientCommand {
     Run(RunArgs),
     /// Results of checks, oldest first
     Results(ResultsArgs),
+    Query(QueryArgs),
+    Graph(GraphArgs),
+    Availability(AvailabilityArgs),
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
     /// What to do about one alert
@@ -449,6 +453,70 @@ pub(crate) struct ResultsArgs {
     /// The newest so many
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) limit: usize,
+    /// Show results as they come, until interrupted
+    #[arg(long, conflicts_with_all = ["since", "limit"])]
+    pub(crate) follow: bool,
+    /// With --follow, only results of these statuses: ok, warning, critical, unknown
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', requires = "follow")]
+    pub(crate) status: Vec<String>,
+}
+
+/// Ask in PromQL: now, or with --range over time
+///
+/// Numbers are dogwatch_value, verdicts dogwatch_status (0 ok, 1 warning, 2 critical, 3 unknown), both with the labels
+/// agent, check, metric and unit and those of the host.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QueryArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Such as 'max by (agent) (dogwatch_value{check="disk"})'
+    #[arg(value_name = "EXPRESSION")]
+    pub(crate) expression: String,
+    /// From so long ago until now
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) range: Option<Duration>,
+    /// Time between two values of a range [default: a sixtieth of it]
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "range")]
+    pub(crate) step: Option<Duration>,
+}
+
+/// One number of a check over time
+#[derive(Debug, clap::Args)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "HOST")]
+    pub(crate) agent: AgentId,
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
+    /// One of the check's metrics [default: its value]
+    #[arg(value_name = "METRIC")]
+    pub(crate) metric: Option<String>,
+    /// From so long ago until now
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub(crate) range: Duration,
+    /// At most so many points
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub(crate) points: usize,
+}
+
+/// For how long checks were ok
+#[derive(Debug, clap::Args)]
+pub(crate) struct AvailabilityArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// Only this check
+    #[arg(long, value_name = "NAME")]
+    pub(crate) check: Option<CheckName>,
+    /// From so long ago until now
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) range: Duration,
+    /// Time that does not count, as FROM/UNTIL in RFC 3339; may be repeated
+    #[arg(long, value_name = "FROM/UNTIL", value_parser = excluded)]
+    pub(crate) exclude: Vec<Excluded>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -461,6 +529,15 @@ pub(crate) struct AlertsArgs {
     /// With those that are resolved
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+fn excluded(text: &str) -> Result<Excluded, String> {
+    let moment = |text: &str| timestamp::parse(text).ok();
+    let parts = text.split_once('/').and_then(|(from, until)| Some((moment(from)?, moment(until)?)));
+    match parts {
+        Some((from_ms, until_ms)) if from_ms < until_ms => Ok(Excluded { from_ms, until_ms }),
+        _ => Err("write it like 2026-11-20T22:00:00Z/2026-11-21T02:00:00Z".to_owned()),
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -213,7 +213,7 @@ impl Watch {
         let jetstream = self.ctx.jetstream();
         let stream = streams::ensure_stream(&jetstream, &stream::RESULTS).await.map_err(|e| report(&e))?;
         let filter_subjects = match checks.len() {
-            1..=FILTERS => checks.iter().map(subject::results_of).collect(),
+            1..=FILTERS => checks.iter().map(|check| subject::results(None, Some(check))).collect(),
             _ => vec![subject::RESULT_ALL.to_owned()],
         };
         let from_ms =

@@ -73,6 +73,10 @@ impl Problem {
         self.status == StatusCode::BAD_REQUEST
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }

@@ -30,6 +30,9 @@ pub struct Settings {
     /// Open connections, for each address
     #[arg(long, env = "DOGWATCH_HTTP_CONNECTIONS", value_name = "N", default_value_t = 4096)]
     pub connections: usize,
+    /// Readers of live results at once; each may hold 4 MiB and a connection
+    #[arg(long, env = "DOGWATCH_HTTP_LIVE_READERS", value_name = "N", default_value_t = 64)]
+    pub live_readers: usize,
 }
 
 impl ServiceSettings for Settings {

@@ -10,6 +10,7 @@ pub mod core;
 pub mod counters;
 pub mod inbound;
 pub mod outbound;
+pub mod query;
 pub mod service;
 pub mod settings;
 pub mod store;

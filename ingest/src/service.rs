@@ -5,8 +5,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::{
     counters::Counters,
-    inbound::{questions, results},
-    outbound::watermarks,
+    inbound::{prometheus, questions, results},
+    outbound::{hosts, watermarks},
+    query::Prometheus,
     settings::Settings,
     store::{Fjall, Maintained, ResultStore, Retention, StoreError},
     writer::Writer,
@@ -36,6 +37,8 @@ pub async fn start_with(
 ) -> anyhow::Result<()> {
     let (writer, thread) = Writer::start(Arc::clone(&store), counters.clone()).await?;
     ctx.tasks.spawn("store", async move { Ok(thread.await?) });
+    let prometheus = Prometheus::new(Arc::clone(&store), hosts::follow(&ctx), &settings, ctx.tasks.token());
+    prometheus::answer(&ctx, prometheus, settings.query_timeout).await?;
     questions::answer(&ctx, writer.clone(), Arc::clone(&store)).await?;
     watermarks::publish(&ctx, writer.clone());
     maintain(&ctx, store, settings.retention(), counters);

@@ -49,6 +49,15 @@ pub struct Settings {
     /// Write nothing more when the disk has fewer bytes left: nothing is acknowledged then, and nothing lost
     #[arg(long, env = "DOGWATCH_INGEST_KEEP_FREE", value_name = "BYTES", default_value_t = 256 * 1024 * 1024)]
     pub keep_free: u64,
+    /// Longest evaluation of one PromQL query; a request may ask for less
+    #[arg(long, env = "DOGWATCH_INGEST_QUERY_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    pub query_timeout: Duration,
+    /// Most numbers that one PromQL query may read and hold, of 8 to 16 bytes each; four queries run at once
+    #[arg(long, env = "DOGWATCH_INGEST_QUERY_SAMPLES", value_name = "N", default_value_t = 10_000_000)]
+    pub query_samples: u64,
+    /// Most series that one selector of a PromQL query may match
+    #[arg(long, env = "DOGWATCH_INGEST_QUERY_SERIES", value_name = "N", default_value_t = 100_000)]
+    pub query_series: usize,
 }
 
 impl Settings {

@@ -30,6 +30,7 @@ pub mod result;
 pub mod rollout;
 pub mod run;
 pub mod scalar;
+pub mod series;
 pub mod signed;
 pub mod size;
 pub mod stored;

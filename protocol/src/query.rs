@@ -75,3 +75,22 @@ pub struct Loss {
     /// Reported as gone by the agent itself.
     pub lost: u64,
 }
+
+/// Request on `dogwatch.v1.query.prometheus`, answered by ingest with a [`PrometheusAnswer`]: one request of Prometheus'
+/// HTTP API, as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrometheusQuery {
+    /// What stands behind `/api/v1/`, such as `query_range` or `label/agent/values`.
+    pub endpoint: String,
+    /// Of the URL and of the form, in order.
+    #[serde(default)]
+    pub parameters: Vec<(String, String)>,
+}
+
+/// The answer to hand on as it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PrometheusAnswer {
+    /// HTTP status.
+    pub status: u16,
+    pub body: Box<serde_json::value::RawValue>,
+}

@@ -45,6 +45,9 @@ subjects! {
     QUERY_RESULTS = "query.results";
     QUERY_ALERTS = "query.alerts";
     QUERY_LOSS = "query.loss";
+    QUERY_PROMETHEUS = "query.prometheus";
+    QUERY_SERIES = "query.series";
+    QUERY_AVAILABILITY = "query.availability";
 
     /// Why is an alert as it is?
     ALERTER_WHY = "alerter.why";
@@ -74,10 +77,11 @@ pub fn result(agent: &AgentId, check: &CheckName) -> String {
     format!("dogwatch.v1.result.{agent}.{check}")
 }
 
-/// Results of one check, of all agents.
+/// Results of this agent and this check, each of all where none is given.
 #[must_use]
-pub fn results_of(check: &CheckName) -> String {
-    format!("dogwatch.v1.result.*.{check}")
+pub fn results(agent: Option<&AgentId>, check: Option<&CheckName>) -> String {
+    let (agent, check) = (agent.map_or("*", AgentId::as_str), check.map_or("*", CheckName::as_str));
+    format!("dogwatch.v1.result.{agent}.{check}")
 }
 
 #[must_use]

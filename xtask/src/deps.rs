@@ -37,7 +37,11 @@ const RULES: &[Rule] = &[
         may_use: &["protocol", "documents", "service-kit"],
         never: &["axum", "reqwest", "fjall"],
     },
-    Rule { name: "ingest", may_use: &["protocol", "service-kit"], never: &["axum", "sled", "reqwest"] },
+    Rule {
+        name: "ingest",
+        may_use: &["protocol", "promql", "service-kit"],
+        never: &["axum", "sled", "reqwest"],
+    },
     Rule { name: "alerter", may_use: &["protocol", "documents", "service-kit"], never: &["axum", "fjall"] },
     Rule { name: "http-bridge", may_use: &["protocol", "service-kit"], never: &["sled", "fjall"] },
     Rule {
@@ -58,6 +62,11 @@ const RULES: &[Rule] = &[
         name: "predict",
         may_use: &[],
         never: &["tokio", "async-nats", "axum", "sled", "fjall", "tracing", "reqwest", "rand"],
+    },
+    Rule {
+        name: "promql",
+        may_use: &[],
+        never: &["tokio", "async-nats", "axum", "sled", "fjall", "tracing", "reqwest"],
     },
     Rule { name: "testkit", may_use: &["protocol"], never: &["sled", "fjall"] },
     Rule {

@@ -52,7 +52,8 @@ pub(crate) enum ClientError {
 /// What is read of `application/problem+json`.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct ProblemBody {
-    #[serde(default)]
+    /// Prometheus' interface calls it `error`.
+    #[serde(default, alias = "error")]
     detail: String,
     #[serde(default)]
     pub(crate) field: Option<String>,
@@ -160,7 +161,20 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<Lines<'_>, ClientError> {
-        let response = self.answer::<()>(Method::POST, path, query, None, LINES_TIMEOUT).await?;
+        self.lines(Method::POST, path, query).await
+    }
+
+    /// An answer of lines that comes over time.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn lines(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Lines<'_>, ClientError> {
+        let response = self.answer::<()>(method, path, query, None, LINES_TIMEOUT).await?;
         Ok(Lines { client: self, response, buffer: Vec::new() })
     }
 
@@ -242,6 +256,24 @@ impl Lines<'_> {
     /// # Errors
     /// [`ClientError`]
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<(String, T)>, ClientError> {
+        let Some(line) = self.line().await? else { return Ok(None) };
+        let object = self.read(&line)?;
+        Ok(Some((line, object)))
+    }
+
+    /// What a line holds as JSON.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub(crate) fn read<T: DeserializeOwned>(&self, line: &str) -> Result<T, ClientError> {
+        serde_json::from_str(line).map_err(|error| self.client.malformed(error.to_string()))
+    }
+
+    /// The next line that is not empty; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub(crate) async fn line(&mut self) -> Result<Option<String>, ClientError> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
@@ -249,9 +281,7 @@ impl Lines<'_> {
                 if line.is_empty() {
                     continue;
                 }
-                let object =
-                    serde_json::from_str(&line).map_err(|error| self.client.malformed(error.to_string()))?;
-                return Ok(Some((line, object)));
+                return Ok(Some(line));
             }
             if self.buffer.len() > LINE {
                 return Err(self.client.malformed("a line has no end".to_owned()));

@@ -4,10 +4,12 @@ mod attend;
 mod change;
 mod explain;
 mod files;
+mod follow;
 mod history;
 mod http;
 mod keys;
 mod library;
+mod query;
 mod rollout;
 mod rule_test;
 mod run;
@@ -56,7 +58,11 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,
             ClientCommand::Run(args) => run::run(&args).await,
+            ClientCommand::Results(args) if args.follow => follow::results(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
+            ClientCommand::Query(args) => query::query(&args).await,
+            ClientCommand::Graph(args) => query::graph(&args).await,
+            ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Alert(AlertCommand::Ack(args)) => attend::acknowledge(&args).await,
             ClientCommand::Why(args) => attend::why(&args).await,

@@ -5,3 +5,4 @@ pub(crate) mod etag;
 pub(crate) mod judge;
 pub(crate) mod script;
 pub(crate) mod submission;
+pub(crate) mod tail;

@@ -62,8 +62,21 @@ impl FromRequestParts<Arc<App>> for Caller {
         let Some(header) = parts.headers.get(HEADER) else {
             return Err(unauthorized("no key: send it in the header X-API-Key"));
         };
-        let wrong = || unauthorized("the key is unknown or revoked");
-        let key = header.to_str().ok().filter(|key| key.len() <= LONGEST).ok_or_else(wrong)?;
+        let key = header.to_str().ok().ok_or_else(wrong)?;
+        Self::of_key(key, parts, app).await
+    }
+}
+
+fn wrong() -> Problem {
+    unauthorized("the key is unknown or revoked")
+}
+
+impl Caller {
+    /// Who the key belongs to, wherever in the request it stood.
+    pub(crate) async fn of_key(key: &str, parts: &Parts, app: &App) -> Result<Self, Problem> {
+        if key.len() > LONGEST {
+            return Err(wrong());
+        }
         let hash = Keys::hash(key.trim());
         let info = match app.keys.cached(&hash) {
             Some(answer) => answer,

@@ -21,6 +21,7 @@ use protocol::{
     },
     document::Kind,
     query::{AlertList, AlertQuery, LossList, LossQuery, ResultPage, ResultQuery},
+    series::{AvailabilityList, AvailabilityQuery, SeriesHistory, SeriesQuery},
     subject,
 };
 use serde::de::DeserializeOwned;
@@ -132,6 +133,26 @@ pub(crate) async fn loss(
 ) -> Answer<LossList> {
     caller.at_least(Role::Viewer)?;
     Ok(Json(app.ask.ask(subject::QUERY_LOSS, &query?.0, ANSWER).await?))
+}
+
+pub(crate) async fn series(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<SeriesQuery>, QueryRejection>,
+) -> Answer<SeriesHistory> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::QUERY_SERIES, &query?.0, ANSWER).await?))
+}
+
+/// As a POST, since the excluded times are a list.
+pub(crate) async fn availability(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<AvailabilityList> {
+    caller.at_least(Role::Viewer)?;
+    let query: AvailabilityQuery = json(body)?;
+    Ok(Json(app.ask.ask(subject::QUERY_AVAILABILITY, &query, ANSWER).await?))
 }
 
 pub(crate) async fn create_key(

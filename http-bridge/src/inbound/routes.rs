@@ -20,10 +20,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{HttpMetrics, Limits, agent_api, attend_api, operator_api, rollouts, run};
+use super::{HttpMetrics, Limits, agent_api, attend_api, live, operator_api, prometheus, rollouts, run};
 use crate::{
     error::Problem,
-    outbound::{Ask, Configs, Keys, Streams},
+    outbound::{Ask, Configs, Keys, LiveTails, Streams},
     settings::Settings,
 };
 
@@ -39,6 +39,7 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) configs: Configs,
     pub(crate) streams: Streams,
+    pub(crate) live: LiveTails,
     pub(crate) limits: Limits,
     pub(crate) metrics: HttpMetrics,
     /// Cancelled when the service stops.
@@ -54,6 +55,7 @@ impl App {
             keys: Keys::new(ask.clone()),
             configs: Configs::new(ask.clone()),
             streams: Streams::new(ask.clone(), ctx.jetstream(), ctx.name),
+            live: LiveTails::new(ctx, settings.live_readers),
             limits: Limits::new(settings.rate, settings.burst),
             metrics: HttpMetrics::new(ctx),
             stop: ctx.tasks.token(),
@@ -78,6 +80,7 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/hosts/{host}/checks/{check}/run", post(run::run))
         .route("/api/v1/checks", get(operator_api::checks))
         .route("/api/v1/results", get(operator_api::results))
+        .route("/api/v1/results/live", get(live::live))
         .route("/api/v1/alerts", get(operator_api::alerts))
         .route("/api/v1/alerts/{id}/why", get(attend_api::why))
         .route("/api/v1/alerts/{id}/acknowledge", post(attend_api::acknowledge))
@@ -86,6 +89,9 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/loss", get(operator_api::loss))
         .route("/api/v1/rollouts", get(rollouts::list))
         .route("/api/v1/rollouts/{revision}", get(rollouts::one).post(rollouts::change))
+        .route("/api/v1/query/series", get(operator_api::series))
+        .route("/api/v1/query/availability", post(operator_api::availability))
+        .route("/prometheus/api/v1/{*endpoint}", get(prometheus::ask).post(prometheus::ask))
         .route("/api/v1/keys", post(operator_api::create_key).get(operator_api::list_keys))
         .route("/api/v1/keys/{id}", delete(operator_api::revoke_key));
     surround(routes, app, ctx)
@@ -100,6 +106,9 @@ const ABOUT: &str = "dogwatch\n\n\
     GET  /api/agent/config   what a host is to check (key of role agent)\n\
     POST /api/submit         what it found\n\
     GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain, rollouts   (key of role viewer)\n\
+    GET  /api/v1/results/live   results as they come, as server-sent events (key of role viewer)\n\
+    GET  /api/v1/query/series, POST /api/v1/query/availability   (key of role viewer)\n\
+    GET  /prometheus/api/v1/query, query_range, labels, series   PromQL, for Grafana too (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
     POST /api/v1/rollouts/REVISION   pause, resume, abort or promote it (key of role editor)\n\
     GET  /api/v1/alerts/ID/why, silences   (key of role viewer)\n\

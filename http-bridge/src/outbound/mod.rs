@@ -4,12 +4,14 @@
 mod ask;
 mod configs;
 mod keys;
+mod live;
 mod runs;
 mod streams;
 
 pub(crate) use ask::{ANSWER, Ask, CHANGE};
 pub(crate) use configs::Configs;
 pub(crate) use keys::Keys;
+pub(crate) use live::{Filter, Live, LiveTails};
 pub(crate) use runs::{Events, Next};
 pub(crate) use streams::{Streams, Submission};
 

@@ -4,6 +4,8 @@
 mod agents;
 mod failures;
 mod harness;
+mod live;
 mod operators;
+mod prometheus;
 mod run;
 mod script;

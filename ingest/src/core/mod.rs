@@ -2,5 +2,8 @@
 
 pub mod accept;
 pub mod account;
+pub mod history;
 pub mod ledger;
+pub mod naming;
+pub mod parameters;
 pub mod plan;

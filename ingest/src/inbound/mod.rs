@@ -1,4 +1,5 @@
 //! What comes in: results from the stream, and questions.
 
+pub mod prometheus;
 pub mod questions;
 pub mod results;

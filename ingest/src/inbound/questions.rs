@@ -8,6 +8,7 @@ use std::{
 use protocol::{
     AgentId, ErrorCode, ErrorReply, limits,
     query::{LossList, LossQuery, ResultPage, ResultQuery},
+    series::{AvailabilityQuery, SeriesQuery},
     stored::{Stored, StoredRequest},
     subject,
 };
@@ -17,6 +18,7 @@ use service_kit::{
 };
 
 use crate::{
+    query::history,
     store::{Position, ResultStore, Scan, StoreError},
     writer::{Writer, WriterError},
 };
@@ -39,6 +41,16 @@ pub async fn answer(ctx: &Context, writer: Writer, store: Arc<dyn ResultStore>) 
     respond(ctx, subject::QUERY_LOSS, Limits::default(), move |_, question| loss(writer.clone(), question))
         .await?;
     let readers = Limits { concurrency: READERS, ..Limits::default() };
+    let of = Arc::clone(&store);
+    respond(ctx, subject::QUERY_SERIES, readers, move |_, question: SeriesQuery| {
+        reading(Arc::clone(&of), question, history::series)
+    })
+    .await?;
+    let of = Arc::clone(&store);
+    respond(ctx, subject::QUERY_AVAILABILITY, readers, move |_, question: AvailabilityQuery| {
+        reading(Arc::clone(&of), question, history::availability)
+    })
+    .await?;
     respond(ctx, subject::QUERY_RESULTS, readers, move |_, question| results(Arc::clone(&store), question))
         .await
 }
@@ -64,6 +76,17 @@ async fn stored(
 
 async fn loss(writer: Writer, question: LossQuery) -> Result<LossList, ErrorReply> {
     Ok(writer.losses(question.agent).await?)
+}
+
+/// An answer that takes reading, apart from the threads that talk.
+async fn reading<Q: Send + 'static, R: Send + 'static>(
+    store: Arc<dyn ResultStore>,
+    question: Q,
+    read: impl FnOnce(&Arc<dyn ResultStore>, Q, Instant) -> Result<R, ErrorReply> + Send + 'static,
+) -> Result<R, ErrorReply> {
+    let deadline = Instant::now() + READING;
+    let read = tokio::task::spawn_blocking(move || read(&store, question, deadline)).await;
+    read.map_err(|error| ErrorReply::new(ErrorCode::Internal, error.to_string()))?
 }
 
 async fn results(store: Arc<dyn ResultStore>, question: ResultQuery) -> Result<ResultPage, ErrorReply> {

@@ -1,3 +1,4 @@
 //! What goes out unasked.
 
+pub mod hosts;
 pub mod watermarks;

@@ -5,4 +5,5 @@ mod crash;
 mod failing;
 mod fixture;
 mod pipeline;
+mod prometheus;
 mod store;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use protocol::{Reply, admin, alert, config, log, query, result, rollout, run, signed, stored};
+use protocol::{Reply, admin, alert, config, log, query, result, rollout, run, series, signed, stored};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -72,6 +72,11 @@ const READERS: &[(&str, Reader)] = &[
     ("reply_error", reads_reply),
     ("reply_ok", reads_reply),
     ("result_page", reads::<query::ResultPage>),
+    ("prometheus_query", reads::<query::PrometheusQuery>),
+    ("series_query", reads::<series::SeriesQuery>),
+    ("series_history", reads::<series::SeriesHistory>),
+    ("availability_query", reads::<series::AvailabilityQuery>),
+    ("availability_list", reads::<series::AvailabilityList>),
     ("result_query", reads::<query::ResultQuery>),
     ("run_ended", reads::<run::RunReply>),
     ("run_output", reads::<run::RunReply>),

@@ -4,6 +4,7 @@ mod changes;
 mod failures;
 mod first_session;
 mod outages;
+mod queries;
 mod rollouts;
 mod run_now;
 mod shell_agent;
