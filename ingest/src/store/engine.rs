@@ -408,6 +408,11 @@ impl Open {
         View { snapshot: self.database.snapshot(), segments: sealed.clone() }
     }
 
+    /// All but that of rows.
+    pub(super) fn keyspaces(&self) -> [&Keyspace; 6] {
+        [&self.accounts, &self.ids, &self.series, &self.segments, &self.set_aside, &self.meta]
+    }
+
     pub(super) fn hot(&self) -> MutexGuard<'_, Hot> {
         self.hot.lock().unwrap_or_else(PoisonError::into_inner)
     }

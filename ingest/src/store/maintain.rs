@@ -7,6 +7,7 @@
 //! the store is opened, and the move is done again, or is done.
 
 mod expire;
+mod free;
 mod merge;
 mod seal;
 
@@ -100,8 +101,15 @@ impl<'a> Writers<'a> {
         *youngest = at_ms.max(*youngest);
     }
 
-    /// Sync all files.
-    fn finish(self) -> Result<Vec<(u64, SegmentMeta)>, StoreError> {
+    /// Sync all files. If that fails, or filling them did, they are removed: nobody lists them, and on a disk that is
+    /// full each further try would leave more of them.
+    fn finish(self, filled: Result<(), StoreError>) -> Result<Vec<(u64, SegmentMeta)>, StoreError> {
+        let store = self.store;
+        let numbers: Vec<u64> = self.all.values().map(|(number, _)| *number).collect();
+        filled.and_then(|()| self.sync()).inspect_err(|error| store.discard(&numbers, error))
+    }
+
+    fn sync(self) -> Result<Vec<(u64, SegmentMeta)>, StoreError> {
         let failed = self.store.failed_file("write");
         let mut done = Vec::new();
         for (partition, (number, writer)) in self.all {
@@ -125,12 +133,28 @@ impl Fjall {
         StoreError::Damaged { what: "a block to be written", folder: self.blocks(), reason }
     }
 
+    /// Remove files that were never listed.
+    fn discard(&self, numbers: &[u64], error: &StoreError) {
+        // In tests this is the end of the process: a crash leaves them.
+        if matches!(error, StoreError::Closed { .. }) {
+            return;
+        }
+        for number in numbers {
+            // What cannot be removed now goes when the store is opened.
+            let _stays = fs::remove_file(segment::path(&self.blocks(), *number));
+        }
+    }
+
     /// Make the new segments count and what they replace not, at once.
     fn switch(&self, open: &Open, switch: Switch) -> Result<(), StoreError> {
         let mut segments = Vec::new();
         for (number, meta) in &switch.new {
             let segment = Segment::open(&self.blocks(), *number, meta.clone());
-            segments.push(Arc::new(segment.map_err(self.failed_file("read"))?));
+            let segment = segment.map_err(self.failed_file("read")).inspect_err(|error| {
+                let numbers: Vec<u64> = switch.new.iter().map(|(number, _)| *number).collect();
+                self.discard(&numbers, error);
+            });
+            segments.push(Arc::new(segment?));
         }
         self.step()?;
         crate::fail_point("ingest_seal_before_switch");

@@ -90,7 +90,6 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct SegmentWriter {
     file: BufWriter<File>,
-    path: PathBuf,
     meta: SegmentMeta,
     offset: u64,
     /// Series, length, first and last time.
@@ -107,7 +106,7 @@ impl SegmentWriter {
         file.write_all(MAGIC)?;
         let meta =
             SegmentMeta { partition, min_at_ms: u64::MAX, max_at_ms: 0, stored_ms: 0, count: 0, bytes: 0 };
-        Ok(Self { file, path, meta, offset: MAGIC.len() as u64, blocks: Vec::new() })
+        Ok(Self { file, meta, offset: MAGIC.len() as u64, blocks: Vec::new() })
     }
 
     /// Add a block. Series come in order of their numbers, blocks of one series in order of time.
@@ -158,11 +157,6 @@ impl SegmentWriter {
         self.meta.bytes = self.offset.saturating_add(tail.len() as u64);
         self.meta.stored_ms = stored_ms;
         Ok(self.meta)
-    }
-
-    /// Remove what was written.
-    pub fn discard(self) {
-        drop(std::fs::remove_file(&self.path));
     }
 }
 

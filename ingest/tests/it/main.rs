@@ -6,4 +6,5 @@ mod failing;
 mod fixture;
 mod pipeline;
 mod prometheus;
+mod space;
 mod store;

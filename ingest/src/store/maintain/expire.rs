@@ -61,7 +61,9 @@ impl Fjall {
         match partition {
             Partition::Day(_) => {
                 results = group.iter().map(|segment| segment.meta.count).sum();
-                switch.new = self.roll_up(open, group)?.finish()?;
+                let mut writers = Writers::new(self, open);
+                let filled = self.roll_up(group, &mut writers);
+                switch.new = writers.finish(filled)?;
             }
             // Their times are not to be trusted, or they are long over.
             Partition::Stray(_) => results = group.iter().map(|segment| segment.meta.count).sum(),
@@ -71,10 +73,9 @@ impl Fjall {
         Ok(results)
     }
 
-    fn roll_up<'a>(&'a self, open: &'a Open, group: &[Arc<Segment>]) -> Result<Writers<'a>, StoreError> {
-        let mut writers = Writers::new(self, open);
+    fn roll_up(&self, group: &[Arc<Segment>], writers: &mut Writers<'_>) -> Result<(), StoreError> {
         for (series, blocks) in by_series(group) {
-            let results = self.results_of(open, series, &blocks)?;
+            let results = self.results_of(writers.open, series, &blocks)?;
             let samples = samples_of(&results);
             for resolution in Resolution::ALL {
                 let mut parts = BTreeMap::<Partition, Vec<MetricPoints>>::new();
@@ -94,7 +95,7 @@ impl Fjall {
                 }
             }
         }
-        Ok(writers)
+        Ok(())
     }
 
     pub(in crate::store) fn expire_ids(&self, open: &Open, now_ms: u64) -> Result<(), StoreError> {

@@ -53,6 +53,21 @@ impl Fjall {
         group: &[Arc<Segment>],
     ) -> Result<u64, StoreError> {
         let mut writers = Writers::new(self, open);
+        let filled = self.fill_merged(partition, group, &mut writers);
+        group.iter().for_each(|segment| writers.stored(partition, segment.meta.stored_ms));
+        let new = writers.finish(filled)?;
+        let count = new.iter().map(|(_, meta)| meta.count).sum();
+        let old = group.iter().map(|segment| segment.number).collect();
+        self.switch(open, Switch { new, old, ..Switch::default() })?;
+        Ok(count)
+    }
+
+    fn fill_merged(
+        &self,
+        partition: Partition,
+        group: &[Arc<Segment>],
+        writers: &mut Writers<'_>,
+    ) -> Result<(), StoreError> {
         for (series, blocks) in by_series(group) {
             match partition {
                 Partition::Points(..) => {
@@ -60,17 +75,12 @@ impl Fjall {
                     writers.add_points(partition, series, &points)?;
                 }
                 Partition::Day(_) | Partition::Stray(_) => {
-                    let results = self.results_of(open, series, &blocks)?;
+                    let results = self.results_of(writers.open, series, &blocks)?;
                     writers.add_results(partition, series, &results)?;
                 }
             }
         }
-        group.iter().for_each(|segment| writers.stored(partition, segment.meta.stored_ms));
-        let new = writers.finish()?;
-        let count = new.iter().map(|(_, meta)| meta.count).sum();
-        let old = group.iter().map(|segment| segment.number).collect();
-        self.switch(open, Switch { new, old, ..Switch::default() })?;
-        Ok(count)
+        Ok(())
     }
 
     /// The results of a series' blocks in order of time; those of the same moment as they were stored.

@@ -1,8 +1,11 @@
 //! From the hot log into segments.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Bound,
+};
 
-use fjall::Readable;
+use fjall::{Readable, UserKey};
 use protocol::{CheckResult, duration::millis, limits};
 
 use super::{Switch, Writers};
@@ -22,10 +25,18 @@ const PASS_BYTES: u64 = 16 * 1024 * 1024;
 const LATE_DAYS: u64 = 31;
 const EARLY_DAYS: u64 = 1;
 
-/// What is in the hot log, without the results themselves.
+/// What is sealed in one step, about: JSON of its results, and rows, which all leave the list in one write.
+const STEP_BYTES: u64 = 128 * 1024 * 1024;
+const STEP_ROWS: u64 = 50_000;
+
+/// What is in a part of the hot log, without the results themselves.
 #[derive(Default)]
 struct Survey {
     switch: Switch,
+    /// First row of the part, and of what comes after it.
+    first: UserKey,
+    next: Option<UserKey>,
+    rows: u64,
     /// Bytes by hash of agent and check.
     bytes: HashMap<u32, u64>,
     results: u64,
@@ -47,32 +58,58 @@ impl Fjall {
         if due { self.seal_now(open, now_ms) } else { Ok(0) }
     }
 
-    /// Seal the hot log, whatever is in it.
+    /// Seal what is in the hot log now, step by step: neither a store that was long without sealing nor results that
+    /// unpack to much more than they take on disk need more memory or a longer switch than others.
     pub(in crate::store) fn seal_now(&self, open: &Open, now_ms: u64) -> Result<u64, StoreError> {
         let view = open.view();
-        let Survey { mut switch, bytes, results, row_bytes } = self.survey(open, &view)?;
+        let (mut sealed, mut from) = (0u64, Some(UserKey::from([])));
+        while let Some(first) = from {
+            let survey = self.survey(open, &view, first)?;
+            from = survey.next.clone();
+            sealed = sealed.saturating_add(self.seal_step(open, &view, survey)?);
+        }
+        // What came meanwhile is younger than this.
+        open.hot().oldest_ms = now_ms;
+        drop(view);
+        self.free_rows(open);
+        Ok(sealed)
+    }
+
+    fn seal_step(&self, open: &Open, view: &View, survey: Survey) -> Result<u64, StoreError> {
         let mut writers = Writers::new(self, open);
-        for (numbers, hashes) in passes(open, &bytes) {
-            for (series, results) in self.pass(&view, &numbers, &hashes, &mut writers)? {
+        let filled = self.fill(view, &survey, &mut writers);
+        let Survey { mut switch, results, row_bytes, rows, .. } = survey;
+        switch.new = writers.finish(filled)?;
+        if rows > 0 {
+            self.switch(open, switch)?;
+        }
+        let mut hot = open.hot();
+        hot.results = hot.results.saturating_sub(results);
+        hot.bytes = hot.bytes.saturating_sub(row_bytes);
+        Ok(results)
+    }
+
+    fn fill(&self, view: &View, survey: &Survey, writers: &mut Writers<'_>) -> Result<(), StoreError> {
+        for (numbers, hashes) in passes(writers.open, &survey.bytes) {
+            for (series, results) in self.pass(view, survey, &numbers, &hashes, writers)? {
                 for (partition, results) in results {
                     writers.add_results(partition, series, &results)?;
                 }
             }
         }
-        switch.new = writers.finish()?;
-        self.switch(open, switch)?;
-        let mut hot = open.hot();
-        hot.results = hot.results.saturating_sub(results);
-        hot.bytes = hot.bytes.saturating_sub(row_bytes);
-        hot.oldest_ms = now_ms;
-        Ok(results)
+        Ok(())
     }
 
-    fn survey(&self, open: &Open, view: &View) -> Result<Survey, StoreError> {
+    fn survey(&self, open: &Open, view: &View, first: UserKey) -> Result<Survey, StoreError> {
         let failed = self.failed("read");
-        let mut survey = Survey::default();
-        for item in view.snapshot.iter(&open.rows) {
+        let mut survey = Survey { first: first.clone(), ..Survey::default() };
+        let mut inside = 0u64;
+        for item in view.snapshot.range(&open.rows, first..) {
             let (key, value) = item.into_inner().map_err(&failed)?;
+            if inside >= STEP_BYTES || survey.rows >= STEP_ROWS {
+                survey.next = Some(key);
+                break;
+            }
             // Read to the last result: what is sealed later must not turn out to be damaged.
             let read = Row::open(&value).and_then(|row| {
                 let unpacked = row.unpack()?;
@@ -82,6 +119,7 @@ impl Fjall {
                 }
                 Ok(results.iter().map(|r| (r.series(), r.json.len() as u64)).collect::<Vec<_>>())
             });
+            survey.rows = survey.rows.saturating_add(1);
             survey.row_bytes = survey.row_bytes.saturating_add(value.len() as u64);
             match read {
                 Ok(sizes) => {
@@ -89,6 +127,7 @@ impl Fjall {
                     for (hash, size) in sizes {
                         let bytes = survey.bytes.entry(hash).or_default();
                         *bytes = bytes.saturating_add(size);
+                        inside = inside.saturating_add(size);
                     }
                     survey.switch.rows.push(key);
                 }
@@ -105,13 +144,15 @@ impl Fjall {
     fn pass(
         &self,
         view: &View,
+        survey: &Survey,
         numbers: &std::ops::Range<u32>,
         hashes: &HashSet<u32>,
         writers: &mut Writers<'_>,
     ) -> Result<BTreeMap<u32, BTreeMap<Partition, Vec<CheckResult>>>, StoreError> {
         let (open, failed) = (writers.open, self.failed("read"));
         let mut all = BTreeMap::<u32, BTreeMap<Partition, Vec<CheckResult>>>::new();
-        for item in view.snapshot.iter(&open.rows) {
+        let end = survey.next.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        for item in view.snapshot.range(&open.rows, (Bound::Included(survey.first.clone()), end)) {
             let (_, value) = item.into_inner().map_err(&failed)?;
             // Those that cannot be read are set aside already.
             let Ok((stored_ms, unpacked)) =
