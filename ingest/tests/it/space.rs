@@ -92,15 +92,15 @@ async fn what_was_sealed_or_dropped_is_gone_from_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path());
     let (mut seed, mut seq, mut now_ms) = (1, 1, 20_000 * DAY);
-    // 180 MiB in three rounds: more than one journal, more than one table.
+    // 100 MiB in three rounds: more than one journal, more than one table.
     for _ in 0..3 {
-        for _ in 0..15 {
+        for _ in 0..8 {
             commit(&store, now_ms, seq..seq + 70, &mut || noise(&mut seed, 60_000));
             seq += 70;
         }
         now_ms += 1000;
         let (before, held) = (bytes(&folder.path().join("db")), seq);
-        assert_eq!(store.maintain(now_ms, &keep(1000)).unwrap().sealed, 15 * 70);
+        assert_eq!(store.maintain(now_ms, &keep(1000)).unwrap().sealed, 8 * 70);
         let after = bytes(&folder.path().join("db"));
         eprintln!("db/: {} MiB before sealing, {} MiB after; {held} results", before / MIB, after / MIB);
     }
