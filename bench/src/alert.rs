@@ -21,7 +21,7 @@ use service_kit::{Context, Metrics, Readiness, Tasks, now_ms, publish, streams};
 use testkit::{NatsServer, WebhookSink};
 
 use crate::{
-    figure::{Figure, Rounds},
+    figure::{Figure, NOBODY, Rounds},
     progress,
 };
 
@@ -132,12 +132,12 @@ fn evaluations(hosts: u64) -> anyhow::Result<Vec<Figure>> {
     ));
     let rates = Rounds::of(&rates).context("no rounds")?;
     let mut figures = vec![
-        Figure::beside("alert", "100k_series_10_rules", ("rate", "evaluations/s"), &rates, "none", None)
+        Figure::beside("alert", "100k_series_10_rules", ("rate", "evaluations/s"), &rates, NOBODY, None)
             .held_to(">= 200000", |figure| figure.value >= 200_000.0),
     ];
     if let Some(memory) = mib.and_then(|mib| Rounds::of(&[mib])) {
         let figure =
-            Figure::beside("alert", "100k_series_10_rules", ("memory", "MiB"), &memory, "none", None);
+            Figure::beside("alert", "100k_series_10_rules", ("memory", "MiB"), &memory, NOBODY, None);
         figures.push(figure.held_to("<= 1024", |figure| figure.value <= 1_024.0));
     }
     Ok(figures)
@@ -220,7 +220,7 @@ async fn latency(rounds: u64) -> anyhow::Result<Vec<Figure>> {
         let began = Instant::now();
         bed.publish(&result(&agent, &check, seq, now_ms(), value)).await?;
         let wanted = usize::try_from(seq)?;
-        until(|| sink.received().len() >= wanted, "a webhook").await?;
+        tokio::time::timeout(LIMIT, sink.reached(wanted)).await.context("no webhook came")?;
         times.push(began.elapsed().as_secs_f64() * 1_000.0);
     }
     bed.stop().await?;
@@ -230,7 +230,7 @@ async fn latency(rounds: u64) -> anyhow::Result<Vec<Figure>> {
     };
     let figure = |metric, value, target, limit: f64| {
         let round = Rounds::of(&[value])?;
-        let figure = Figure::beside("alert", "published_to_webhook", (metric, "ms"), &round, "none", None);
+        let figure = Figure::beside("alert", "published_to_webhook", (metric, "ms"), &round, NOBODY, None);
         Some(figure.held_to(target, move |figure| figure.value <= limit))
     };
     Ok([figure("p50", at(50), "<= 5 ms", 5.0), figure("p99", at(99), "<= 20 ms", 20.0)]
@@ -253,10 +253,11 @@ async fn storm(alerts: u64) -> anyhow::Result<Vec<Figure>> {
     }
     bed.client.flush().await?;
     let wanted = usize::try_from(alerts)?;
-    until(|| sink.received().len() >= wanted, "all webhooks").await?;
+    let all = tokio::time::timeout(LIMIT, sink.reached(wanted)).await;
+    all.with_context(|| format!("{} of {wanted} webhooks came", sink.received().len()))?;
     let took = Rounds::of(&[began.elapsed().as_secs_f64()]).context("no rounds")?;
     bed.stop().await?;
-    let figure = Figure::beside("alert", "storm_of_10k", ("delivered in", "s"), &took, "none", None);
+    let figure = Figure::beside("alert", "storm_of_10k", ("delivered in", "s"), &took, NOBODY, None);
     Ok(vec![figure.held_to("<= 10 s", |figure| figure.value <= 10.0)])
 }
 

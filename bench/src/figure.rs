@@ -3,6 +3,9 @@
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 
+/// Instead of a peer, for figures that are held to a limit of their own.
+pub(crate) const NOBODY: &str = "";
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
     pub(crate) bench: &'static str,
@@ -95,7 +98,10 @@ pub(crate) fn table(figures: &[Figure]) -> Table {
             figure.metric.to_owned(),
             shown(figure.value, figure.range, figure.unit),
             figure.peer.to_owned(),
-            shown(figure.peer_value, figure.peer_range, figure.unit),
+            match figure.peer {
+                NOBODY => String::new(),
+                _ => shown(figure.peer_value, figure.peer_range, figure.unit),
+            },
             ratio(figure.ratio),
             figure.target.to_owned(),
             verdict(figure).to_owned(),
@@ -115,7 +121,8 @@ fn ratio(ratio: f64) -> String {
 fn verdict(figure: &Figure) -> &'static str {
     match figure {
         Figure { target: "", .. } => "",
-        figure if figure.ratio.is_nan() => "NOT MEASURED",
+        // Held to a limit of its own, or beside a peer that is there.
+        figure if figure.value.is_nan() || (figure.peer != NOBODY && figure.ratio.is_nan()) => "NOT MEASURED",
         Figure { ok: true, .. } => "met",
         _ => "MISSED",
     }

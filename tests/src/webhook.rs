@@ -7,6 +7,7 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode, routing::any};
+use tokio::sync::watch;
 
 /// One request that came in.
 #[derive(Debug, Clone)]
@@ -26,6 +27,7 @@ pub struct WebhookSink {
 struct Shared {
     received: Mutex<Vec<Received>>,
     answers: Mutex<VecDeque<u16>>,
+    count: watch::Sender<usize>,
 }
 
 impl WebhookSink {
@@ -58,6 +60,13 @@ impl WebhookSink {
     pub fn received(&self) -> Vec<Received> {
         self.state.received.lock().expect("received").clone()
     }
+
+    /// Wait until so many requests came, at once when the last of them does: for measuring.
+    pub async fn reached(&self, count: usize) {
+        let mut counted = self.state.count.subscribe();
+        // The sender lives as long as this.
+        let _open = counted.wait_for(|came| *came >= count).await;
+    }
 }
 
 impl Drop for WebhookSink {
@@ -69,6 +78,7 @@ impl Drop for WebhookSink {
 async fn receive(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let body = serde_json::from_slice(&body).unwrap_or(serde_json::Value::Null);
     state.received.lock().expect("received").push(Received { headers, body });
+    state.count.send_modify(|count| *count += 1);
     let status = state.answers.lock().expect("answers").pop_front();
     status.map_or(StatusCode::OK, |status| StatusCode::from_u16(status).expect("an HTTP status"))
 }

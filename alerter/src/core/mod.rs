@@ -1,8 +1,11 @@
 //! What the alerter decides. Pure: time comes in as an argument, effects go out as values.
 
 pub mod alert;
+pub mod alerts;
 pub mod attempt;
+pub mod draft;
 pub mod evaluate;
+mod event;
 pub mod flap;
 pub mod mute;
 pub mod quiet;
@@ -15,6 +18,8 @@ mod tests;
 pub mod window;
 
 pub use alert::{AlertKey, Position, State, Tracker};
-pub use evaluate::{Alerts, Draft, HostInfo, Incoming, Transition, World};
+pub use alerts::Alerts;
+pub use draft::{Draft, Transition};
+pub use evaluate::{HostInfo, Incoming, World};
 pub use mute::Mutes;
 pub use rules::RuleBook;

@@ -4,14 +4,17 @@
 //! the broker or a pause of the process everybody gets the whole time again. A host that is down covers its checks: one
 //! alert, not one for each. Time is a steady clock's, so a wall clock that jumps makes nobody silent.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use documents::RuleView;
 use protocol::{AgentId, CheckName, CheckResult, Origin, Status, VERSION, alert::Severity, duration};
 
 use super::{
-    alert::State,
-    evaluate::{self, Alerts, Draft, HostInfo, Transition, World},
+    alert::{AlertKey, State},
+    alerts::Alerts,
+    draft::{self, Draft, Transition},
+    evaluate::{HostInfo, World},
+    event::{self, Place},
     rules::{CheckRules, CompiledRule, Condition, HOST_DOWN},
     series::{HostState, Past},
 };
@@ -56,11 +59,12 @@ impl Alerts {
         for (agent, state) in &mut self.hosts {
             let host = world.hosts.get(agent).unwrap_or(&unknown);
             for (name, tracker) in &mut state.trackers {
+                let key = || AlertKey { agent: agent.clone(), rule: name.clone() };
                 let expired = tracker.acknowledged.as_ref().is_some_and(|ack| ack.until_ms <= world.now_ms);
                 if expired {
                     tracker.acknowledged = None;
                     tracker.note(world.now_ms, "the acknowledgement is over".to_owned());
-                    draft.keep(agent, name, tracker);
+                    draft.keep(key(), tracker);
                 }
                 let State::Firing { alert, told, muted, calm_since_ms } = &mut tracker.state else {
                     continue;
@@ -83,12 +87,12 @@ impl Alerts {
                 alert.muted.clone_from(&reason);
                 muted.clone_from(&reason);
                 if reason.is_none() {
-                    *told = evaluate::distinct(&rule.rule.notify);
+                    *told = draft::distinct(&rule.rule.notify);
                     let transition = Transition { alert: alert.clone(), notify: told.clone(), retold: true };
                     draft.transitions.push(transition);
                 }
                 tracker.note(world.now_ms, text);
-                draft.keep(agent, name, tracker);
+                draft.keep(key(), tracker);
             }
         }
     }
@@ -99,11 +103,12 @@ fn listen(
     state: &mut HostState,
     draft: &mut Draft,
     world: &World<'_>,
-    firing: &std::collections::HashSet<super::alert::AlertKey>,
+    firing: &HashSet<AlertKey>,
     agent: &AgentId,
     host: &HostInfo,
     since_ms: u64,
 ) {
+    let place = |rule| Place { world, agent, host, rule, firing };
     let quiet_ms = |state: &HostState, check: &CheckName| {
         let heard = state.series.get(check).map_or(since_ms, |series| series.heard_ms.max(since_ms));
         world.steady_ms.saturating_sub(heard)
@@ -118,7 +123,7 @@ fn listen(
             overdue.push((check, rules, quiet_ms));
         }
     }
-    withdraw_strays(state, draft, world, agent, host);
+    withdraw_strays(state, draft, world, host);
     if expected > 0
         && overdue.len() == expected
         && let Some(rule) = &world.book.host_down
@@ -126,7 +131,7 @@ fn listen(
         if !is_firing(state, rule) {
             let summary =
                 format!("{agent} is down: no result of any check in the time in which it should come");
-            evaluate::quiet(state, draft, world, rule, host, firing, agent, Severity::Critical, &summary);
+            event::quiet(state, draft, place(rule), Severity::Critical, &summary);
         }
         return;
     }
@@ -139,7 +144,7 @@ fn listen(
             continue;
         }
         let summary = summary(agent, check, rules, quiet_ms);
-        evaluate::quiet(state, draft, world, own, host, firing, agent, Severity::Warning, &summary);
+        event::quiet(state, draft, place(own), Severity::Warning, &summary);
     }
     for (check, rule) in world.book.judging_silence() {
         let runs = host.checks.contains(check) || state.series.contains_key(check);
@@ -151,7 +156,7 @@ fn listen(
             let silent = duration::format(std::time::Duration::from_secs(quiet_ms / 1_000));
             let summary =
                 format!("{check} on {agent} is silent for {silent}: {} ({})", rule.rule.name, rule.rule.when);
-            evaluate::quiet(state, draft, world, rule, host, firing, agent, rule.rule.severity, &summary);
+            event::quiet(state, draft, place(rule), rule.rule.severity, &summary);
         }
     }
 }
@@ -171,19 +176,13 @@ fn summary(agent: &AgentId, check: &CheckName, rules: &CheckRules, quiet_ms: u64
 }
 
 /// Alerts of checks that the host does not run any more: no result will end them.
-fn withdraw_strays(
-    state: &mut HostState,
-    draft: &mut Draft,
-    world: &World<'_>,
-    agent: &AgentId,
-    host: &HostInfo,
-) {
-    for (name, tracker) in &mut state.trackers {
+fn withdraw_strays(state: &mut HostState, draft: &mut Draft, world: &World<'_>, host: &HostInfo) {
+    for tracker in state.trackers.values_mut() {
         let Some(alert) = tracker.state.alert() else { continue };
         if !tracker.quiet || alert.check.as_str() == HOST_DOWN || host.checks.contains(&alert.check) {
             continue;
         }
-        evaluate::end(draft, agent, name, tracker, world.now_ms, "the host does not run the check any more");
+        event::end(draft, tracker, world.now_ms, "the host does not run the check any more");
     }
 }
 

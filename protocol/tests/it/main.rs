@@ -6,7 +6,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{
-    Reply, admin, alert, audit, config, log, query, result, rollout, run, series, sign_in, signed, stored,
+    Reply, admin, alert, attend, audit, config, log, query, result, rollout, run, series, sign_in, signed,
+    stored,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -106,6 +107,14 @@ const READERS: &[(&str, Reader)] = &[
     ("token_created", reads::<sign_in::TokenCreated>),
     ("token_list", reads::<sign_in::TokenList>),
     ("token_revoke", reads::<sign_in::TokenRevoke>),
+    ("acknowledge_request", reads::<attend::AcknowledgeRequest>),
+    ("silence_expire", reads::<attend::SilenceExpire>),
+    ("silence_info", reads::<attend::SilenceInfo>),
+    ("silence_list", reads::<attend::SilenceList>),
+    ("silence_put", reads::<attend::SilencePut>),
+    ("silence_query", reads::<attend::SilenceQuery>),
+    ("why", reads::<attend::Why>),
+    ("why_query", reads::<attend::WhyQuery>),
 ];
 
 #[test]

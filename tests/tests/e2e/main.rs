@@ -1,5 +1,6 @@
 //! The whole of dogwatch, as its users meet it: real programs, a real broker, free ports, no fixed waits.
 
+mod attend;
 mod changes;
 mod enrolment;
 mod failures;

@@ -13,7 +13,9 @@ use protocol::{
 
 use super::{
     alert::{AlertKey, Position, Seen, State, Step, Timing, Tracker, Verdict, next, withdraw},
-    evaluate::{Alerts, Draft, HostInfo, Incoming, Transition, World},
+    alerts::Alerts,
+    draft::{Draft, Transition},
+    evaluate::{HostInfo, Incoming, World},
     mute::Mutes,
     rules::RuleBook,
 };
