@@ -100,6 +100,8 @@ async fn ask(settings: &Settings, local: &Local) -> anyhow::Result<Plan> {
         etag: None,
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         origin: protocol::Origin::Agent,
+        poll_ms: None,
+        instance: None,
         signed: local.trust.is_on(),
     };
     let subject = subject::config_get(&agent);

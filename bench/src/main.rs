@@ -4,6 +4,7 @@
 
 mod agent;
 mod alert;
+mod config;
 mod drain;
 mod figure;
 mod ingest;
@@ -22,7 +23,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain", "predict", "store", "alert"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain", "predict", "store", "alert", "config"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -35,6 +36,9 @@ struct Args {
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|first| first == agent::bare::WORD) {
         return agent::bare::main(std::env::args().skip(2));
+    }
+    if let Some(ended) = config::child::main(std::env::args().skip(1)) {
+        return ended;
     }
     let args = Args::parse();
     match run(&args) {
@@ -58,6 +62,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wanted("agent_drain") {
         figures.extend(runtime.block_on(drain::run(args.quick)).context("agent_drain")?);
+    }
+    if wanted("config") {
+        figures.extend(runtime.block_on(config::run(args.quick)).context("config")?);
     }
     if wanted("predict") {
         figures.extend(predict::run().context("predict")?);

@@ -4,7 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::{
-    AgentId, CheckName, RuleName, SilenceName, admin::Role, series::Excluded, signed::PublicKey, timestamp,
+    AgentId, CheckName, RuleName, SilenceName, admin::Role, rollout::Share, series::Excluded,
+    signed::PublicKey, timestamp,
 };
 use service_kit::{
     settings::duration,
@@ -108,6 +109,9 @@ pub(crate) enum ClientCommand {
     Plan(PlanArgs),
     Apply(ApplyArgs),
     Rollback(RollbackArgs),
+    /// Changes that reach hosts in stages
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     History(HistoryArgs),
     Diff(DiffArgs),
     Export(ExportArgs),
@@ -347,6 +351,8 @@ pub(crate) struct ApplyArgs {
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) message: String,
+    #[command(flatten)]
+    pub(crate) stages: StagesArgs,
 }
 
 /// Show what applying documents would change: which documents, and what each host gains, loses, or runs differently
@@ -365,6 +371,50 @@ pub(crate) struct PlanArgs {
     /// Each field that differs, and each host
     #[arg(long)]
     pub(crate) details: bool,
+    #[command(flatten)]
+    pub(crate) stages: StagesArgs,
+}
+
+/// How a change reaches the hosts.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StagesArgs {
+    /// Reach the hosts that it concerns in stages: shares such as 1%, or numbers of hosts; 100% is the last
+    #[arg(long, value_name = "SHARE,…", value_delimiter = ',')]
+    pub(crate) canary: Vec<Share>,
+    /// How long each stage is watched before the next one
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "canary")]
+    pub(crate) bake: Duration,
+    /// Hosts, or a share of those reached, that may fail to run a changed check; one more, and all go back
+    #[arg(long, value_name = "SHARE", default_value = "0", requires = "canary")]
+    pub(crate) max_failures: Share,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutCommand {
+    /// All rollouts, the newest first
+    List(Common),
+    /// One rollout: its stages, and what failed
+    Show(RolloutArgs),
+    /// Stay at the stage that was reached
+    Pause(RolloutArgs),
+    /// Go on from there
+    Resume(RolloutArgs),
+    /// Back to what was before it, on every host
+    Abort(RolloutArgs),
+    /// To every host now
+    Promote(RolloutArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RolloutArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Revision that it brings [default: the newest rollout]
+    #[arg(value_name = "REVISION")]
+    pub(crate) revision: Option<u64>,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) message: String,
 }
 
 /// Make the documents what they were at a revision, as a new revision; keys stay as they are

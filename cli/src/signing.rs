@@ -157,7 +157,7 @@ mod tests {
             revision: *revision,
             fields: Vec::new(),
         });
-        Applied { revision: 7, changes: changes.collect(), effects: None, documents }
+        Applied { revision: 7, changes: changes.collect(), effects: None, documents, rollout: None }
     }
 
     fn key() -> SigningKey {

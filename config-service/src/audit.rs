@@ -161,6 +161,9 @@ fn of_change(revision: Revision) -> AuditEvent {
         Touched::TokenRevoked { id } => format!("revoke token {id}"),
         Touched::AgentEnrolled { agent } => format!("enrol {agent}"),
         Touched::AgentRevoked { agent } => format!("revoke {agent}"),
+        Touched::Rollout { revision, state } => {
+            format!("rollout of revision {revision} {}", state.as_str().replace('_', " "))
+        }
         Touched::Unknown => "something".to_owned(),
     };
     let mut detail = revision.changes.iter().map(touched).collect::<Vec<_>>().join(", ");

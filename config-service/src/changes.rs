@@ -11,11 +11,15 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use protocol::{
     AgentId, ErrorCode, ErrorReply, VERSION,
     log::{LogChange, LogRecord},
+    rollout::Rollout,
 };
 use service_kit::{Context, now_ms, report};
 
 use crate::{
-    core::{model::Keys, model::Model, model::Touched, plan::Documents, sign_in::SignIns, signing::Signed},
+    core::{
+        model::Keys, model::Model, model::Touched, plan::Documents, rollouts::Before, sign_in::SignIns,
+        signing::Signed,
+    },
     history::History,
     inventory::Pending,
     outbound::{
@@ -72,6 +76,15 @@ pub(crate) struct Snapshot {
     pub(crate) keys: Arc<Keys>,
     pub(crate) sign_ins: Arc<SignIns>,
     pub(crate) history: History,
+    /// The open rollout, and the documents before it.
+    pub(crate) rollout: Option<(Rollout, Before)>,
+}
+
+impl Snapshot {
+    /// The revision that a change planned on this becomes.
+    pub(crate) fn next(&self) -> u64 {
+        self.history.newest + 1
+    }
 }
 
 /// Model, store and log as one.
@@ -435,12 +448,14 @@ impl Changes {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
         let history = History { store: Arc::clone(&self.store), newest: model.revision };
+        let rollout = model.open_rollout();
         Snapshot {
             documents: Arc::clone(&model.documents),
             signed: Arc::clone(&model.signed),
             keys: Arc::clone(&model.keys),
             sign_ins: Arc::clone(&model.sign_ins),
             history,
+            rollout,
         }
     }
 

@@ -168,6 +168,9 @@ fn shown(record: LogRecord) -> Revision {
         LogChange::TokenRevoked { id, .. } => Touched::TokenRevoked { id },
         LogChange::AgentEnrolled { agent, .. } => Touched::AgentEnrolled { agent },
         LogChange::AgentRevoked { agent, .. } => Touched::AgentRevoked { agent },
+        LogChange::RolloutPut { rollout } => {
+            Touched::Rollout { revision: rollout.revision, state: rollout.state }
+        }
     };
     let changes = changes.into_iter().take(SHOWN).map(touched).collect();
     Revision { revision, at_ms, actor, message, changes, count }

@@ -12,6 +12,7 @@ mod inbound;
 mod inventory;
 mod outbound;
 mod random;
+mod rollouts;
 pub mod service;
 pub mod settings;
 mod store;

@@ -18,7 +18,12 @@ use service_kit::{Context, audit::Audit, now_ms, report};
 
 use crate::{
     changes::Changes,
-    core::{keys, model::HostRecord, model::Model},
+    core::{
+        keys,
+        model::{HostRecord, Model},
+        rollouts::{Before, KeptRollouts},
+    },
+    history::History,
     inbound::{
         access::Access,
         agents::Agents,
@@ -27,6 +32,7 @@ use crate::{
     },
     inventory::{self, Pending},
     outbound::connections::Connections,
+    rollouts,
     settings::Settings,
     store::{Store, StoreError},
 };
@@ -51,7 +57,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let (folder, max_hosts) = (settings.data.clone(), settings.max_hosts);
     let opened = tokio::task::spawn_blocking(move || open(&folder, max_hosts)).await?;
     let Opened { store, model, position, used, changed } = opened?;
-    let (store, model) = (Arc::new(store), Arc::new(RwLock::new(model)));
+    let model = Arc::new(RwLock::new(model));
     let (pending, used) = (Arc::new(Pending::new()), Arc::new(Mutex::new(used)));
     let revision = position.revision;
     let changes = Changes::new(&ctx, Arc::clone(&store), Arc::clone(&model), Arc::clone(&pending), position);
@@ -81,6 +87,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         }
     });
 
+    rollouts::serve(&ctx, Arc::clone(&model), Arc::clone(&changes)).await?;
     Agents::new(&ctx, Arc::clone(&model), Arc::clone(&changes), Arc::clone(&pending)).serve(&ctx).await?;
     let access =
         Access { ctx: ctx.clone(), model: Arc::clone(&model), changes: Arc::clone(&changes), connections };
@@ -102,7 +109,7 @@ fn admin_key(path: &Path) -> anyhow::Result<KeyRecord> {
 }
 
 struct Opened {
-    store: Store,
+    store: Arc<Store>,
     model: Model,
     position: crate::store::Position,
     used: BTreeMap<String, u64>,
@@ -118,8 +125,21 @@ fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
         loaded = store.load()?;
     }
     let revision = loaded.position.revision;
+    let store = Arc::new(store);
+    let open = loaded.rollouts.iter().find(|rollout| rollout.state.is_open()).map(|open| open.revision);
+    let former = open.map(|rollout| {
+        let history = History { store: Arc::clone(&store), newest: revision };
+        let before = rollout.saturating_sub(1);
+        let known = history.documents_at("rollout", before).and_then(|documents| {
+            let mut signed = history.signed_at(before)?;
+            signed.retain(|key, _| documents.contains_key(key));
+            Ok((rollout, Before { documents: documents.into(), signed: signed.into() }))
+        });
+        known.context("what was there before a rollout is not known")
+    });
+    let rollouts = KeptRollouts { all: loaded.rollouts, former: former.transpose()? };
     let (mut model, mut changed) =
-        Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, max_hosts);
+        Model::load(revision, loaded.documents, loaded.keys, loaded.hosts, rollouts, max_hosts);
     model.signed = loaded.signed.into();
     changed.extend(model.with_sign_ins(loaded.sign_ins));
     // Before the stream was read, an empty store says nothing about what a host is to run.

@@ -8,6 +8,7 @@ use crate::{
     AgentId, CheckName, Facts, GroupName, Labels, Origin, VariablesName, Vars,
     config::CheckSpec,
     document::{Document, Kind},
+    rollout::{Canary, Rollout, RolloutState},
     signed::{Signature, SignedDocument},
 };
 
@@ -36,6 +37,9 @@ pub struct ApplyRequest {
     /// The only hosts that it may concern: filled in by the bridge from the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
+    /// Reach the hosts in stages. Absent: all of them at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     /// By whom the documents are signed, for the revision that this change makes. One of a document that does not
     /// change is kept in place of the one before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -64,6 +68,7 @@ impl ApplyRequest {
             base: None,
             effects: false,
             within: None,
+            canary: None,
             signatures: Vec::new(),
         }
     }
@@ -86,6 +91,9 @@ pub struct Applied {
     /// Where it was asked for: what it means for the hosts that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effects: Option<Effects>,
+    /// The rollout that began with it. Absent: every host that it concerns is to run it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Of a rollback that is only looked at, and without effects: the documents that it would put back, with their signatures of then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub documents: Vec<SignedDocument>,
@@ -290,6 +298,10 @@ pub enum Touched {
     AgentRevoked {
         agent: AgentId,
     },
+    Rollout {
+        revision: u64,
+        state: RolloutState,
+    },
     /// Of a newer version.
     #[serde(other)]
     Unknown,
@@ -437,6 +449,15 @@ pub struct Host {
     /// Why it does not run the one that is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Absent where nothing says how often the host should ask, as for a script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<Liveness>,
+    /// Since when it is late, or gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_since_ms: Option<u64>,
+    /// When two agents with this id were last seen at the same time, within the last hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloned_ms: Option<u64>,
     /// Checks that it runs.
     pub checks: Vec<CheckName>,
     /// Checks that select it and have no variant that fits, or an expression that fails on it: never skipped in silence.
@@ -448,6 +469,26 @@ pub struct Host {
     /// Variables that documents give it.
     #[serde(default, skip_serializing_if = "Vars::is_empty")]
     pub vars: Vars,
+}
+
+/// Whether a host asks as often as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Liveness {
+    Live,
+    Late,
+    Gone,
+}
+
+impl Liveness {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Late => "late",
+            Self::Gone => "gone",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

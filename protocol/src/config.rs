@@ -25,6 +25,12 @@ pub struct ConfigRequest {
     pub agent_version: Option<String>,
     #[serde(default)]
     pub origin: Origin,
+    /// How often the agent asks, in milliseconds: by this it is told live from gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_ms: Option<u64>,
+    /// Random, another one for each start of an agent: two agents with one id are told apart by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// The agent checks signatures: send the documents beside what came of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub signed: bool,

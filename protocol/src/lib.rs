@@ -28,6 +28,7 @@ pub mod pointer;
 pub mod query;
 pub mod reply;
 pub mod result;
+pub mod rollout;
 pub mod run;
 pub mod scalar;
 pub mod series;

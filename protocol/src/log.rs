@@ -6,6 +6,7 @@ use crate::{
     AgentId, Facts, Labels,
     admin::Role,
     document::{Document, Kind},
+    rollout::Rollout,
     signed::Signature,
 };
 
@@ -63,6 +64,10 @@ pub enum LogChange {
     AgentRevoked {
         agent: AgentId,
         at_ms: u64,
+    },
+    /// A rollout began or moved. In the record that it began with it stands before the documents.
+    RolloutPut {
+        rollout: Rollout,
     },
 }
 

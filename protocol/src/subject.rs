@@ -37,6 +37,8 @@ subjects! {
     ADMIN_TOKEN_REVOKE = "admin.token.revoke";
     ADMIN_HOST_REVOKE = "admin.host.revoke";
     ADMIN_AUDIT = "admin.audit";
+    ADMIN_ROLLOUT_CHANGE = "admin.rollout.change";
+    ADMIN_ROLLOUT_LIST = "admin.rollout.list";
 
     /// Stream RESULTS.
     RESULT_ALL = "result.*.*";

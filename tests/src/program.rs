@@ -5,7 +5,8 @@ use std::{
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
+    thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use crate::eventually;
@@ -14,9 +15,13 @@ use crate::eventually;
 pub struct Program {
     name: String,
     child: Child,
-    stdout: Arc<Mutex<String>>,
-    stderr: Arc<Mutex<String>>,
+    stdout: Output,
+    stderr: Output,
+    gone: Option<Instant>,
 }
+
+/// How long the output of a program that ended is waited for: what it started may hold the pipes open.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Path of a program that `cargo build --workspace --bins` made, beside this test's own binary.
 ///
@@ -62,7 +67,7 @@ impl Program {
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start the program");
         let stdout = collect(child.stdout.take().expect("stdout"));
         let stderr = collect(child.stderr.take().expect("stderr"));
-        Self { name: name.to_owned(), child, stdout, stderr }
+        Self { name: name.to_owned(), child, stdout, stderr, gone: None }
     }
 
     #[must_use]
@@ -72,12 +77,12 @@ impl Program {
 
     #[must_use]
     pub fn stdout(&self) -> String {
-        self.stdout.lock().expect("stdout").clone()
+        self.stdout.text.lock().expect("stdout").clone()
     }
 
     #[must_use]
     pub fn stderr(&self) -> String {
-        self.stderr.lock().expect("stderr").clone()
+        self.stderr.text.lock().expect("stderr").clone()
     }
 
     /// Wait until stdout or stderr holds `text`; fails at once when the program ends without it.
@@ -87,8 +92,8 @@ impl Program {
     pub async fn wait_for(&mut self, text: &str, limit: Duration) {
         let name = self.name.clone();
         eventually(&format!("{name} says {text:?}"), limit, || {
+            let ended = self.exited();
             let all = format!("{}\n{}", self.stdout(), self.stderr());
-            let ended = self.child.try_wait().expect("state of the program");
             async move {
                 if all.contains(text) {
                     return Ok(());
@@ -127,11 +132,19 @@ impl Program {
     pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
         let name = self.name.clone();
         eventually(&format!("{name} ends"), limit, || {
-            let status = self.child.try_wait().expect("state of the program");
+            let status = self.exited();
             let stderr = self.stderr();
             async move { status.ok_or(stderr) }
         })
         .await
+    }
+
+    /// Its status, once all that it said has been read.
+    fn exited(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("state of the program")?;
+        let gone = self.gone.get_or_insert_with(Instant::now).elapsed();
+        let read = self.stdout.reader.is_finished() && self.stderr.reader.is_finished();
+        (read || gone > LAST_WORDS).then_some(status)
     }
 }
 
@@ -145,15 +158,21 @@ impl Drop for Program {
     }
 }
 
-fn collect(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+/// What a pipe brought up to now, read by a thread of its own until the pipe is closed.
+struct Output {
+    text: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+fn collect(pipe: impl Read + Send + 'static) -> Output {
     let text = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&text);
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             let mut text = sink.lock().expect("output");
             text.push_str(&line);
             text.push('\n');
         }
     });
-    text
+    Output { text, reader }
 }

@@ -73,6 +73,7 @@ const RULES: &[Rule] = &[
         name: "bench",
         may_use: &[
             "protocol",
+            "documents",
             "service-kit",
             "agent",
             "alerter",

@@ -72,6 +72,8 @@ struct State {
     status_due: bool,
     backoff: Backoff,
     last_failure: String,
+    /// Tells this process from another one with the same id.
+    instance: String,
 }
 
 impl Follower {
@@ -92,6 +94,7 @@ impl Follower {
             facts_sent: None,
             status_due: true,
             last_failure: String::new(),
+            instance: format!("{:016x}", rand::random::<u64>()),
         };
         state.load().await;
         tasks.clone().spawn("configuration", async move {
@@ -268,6 +271,8 @@ impl State {
             etag: self.saved.as_ref().map(|_| known.etag.clone()),
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             origin: Origin::Agent,
+            poll_ms: Some(protocol::duration::millis(self.follower.poll)),
+            instance: Some(self.instance.clone()),
             signed: self.follower.local.borrow().trust.is_on(),
         };
         let subject = subject::config_get(&self.follower.agent);

@@ -6,7 +6,7 @@
 pub(crate) mod bare;
 mod nagios;
 mod peers;
-mod proc;
+pub(crate) mod proc;
 mod stack;
 
 use std::{

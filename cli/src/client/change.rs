@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{
     files,
     http::{Client, ClientError},
-    sign,
+    rollout, sign,
 };
 use crate::{
     Usage,
@@ -35,11 +35,14 @@ pub(crate) async fn plan(args: &PlanArgs) -> anyhow::Result<bool> {
         dry_run: true,
         effects: true,
         prune: args.prune,
+        canary: rollout::canary(&args.stages)?,
         ..ApplyRequest::of(files::read(&args.paths)?)
     };
     let planned = send(&Client::open(&args.common)?, "apply", &request).await?;
     if args.common.output == Format::Table {
-        io::stdout().write_all(described(&planned, args.details).as_bytes())?;
+        let mut text = described(&planned, args.details);
+        text.push_str(&rollout::stages(request.canary.as_ref(), &planned));
+        io::stdout().write_all(text.as_bytes())?;
     } else {
         output::print(std::slice::from_ref(&planned), &[], args.common.output)?;
     }
@@ -59,12 +62,16 @@ pub(crate) async fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
         dry_run: true,
         effects: true,
         prune: args.prune,
+        canary: rollout::canary(&args.stages)?,
         ..ApplyRequest::of(files::read(&args.paths)?)
     };
     let planned = send(&client, "apply", &request).await?;
     if pending(&planned).is_empty() && !args.sign_again {
         note(&format!("nothing to change: revision {} has all of it", planned.revision));
         return output::print(&planned.changes, &COLUMNS, args.common.output);
+    }
+    if !args.yes {
+        write!(io::stderr(), "{}", rollout::stages(request.canary.as_ref(), &planned))?;
     }
     confirm(&planned, args.yes)?;
     sign::warn_unsigned(key.as_ref(), &planned);
@@ -145,6 +152,9 @@ async fn signed<F: Future<Output = anyhow::Result<Applied>>>(
 
 fn done(applied: &Applied, format: Format) -> anyhow::Result<()> {
     note(&format!("applied as revision {}", applied.revision));
+    if let Some(rollout) = &applied.rollout {
+        note(&rollout::began(rollout));
+    }
     output::print(&applied.changes, &COLUMNS, format)
 }
 

@@ -39,6 +39,9 @@ fn touched(revision: &Revision) -> String {
         Touched::AgentEnrolled { agent } => format!("host {agent}"),
         Touched::AgentRevoked { agent } => format!("-host {agent}"),
         Touched::Unknown => "?".to_owned(),
+        Touched::Rollout { revision, state } => {
+            format!("rollout {revision} {}", state.as_str().replace('_', " "))
+        }
     });
     let named = names.collect::<Vec<_>>().join(", ");
     let more = usize::try_from(revision.count).unwrap_or(usize::MAX).saturating_sub(NAMED);

@@ -11,6 +11,7 @@ mod http;
 mod keys;
 mod library;
 mod query;
+mod rollout;
 mod rule_test;
 mod run;
 mod show;
@@ -53,6 +54,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             }
             ClientCommand::Apply(args) => change::apply(&args).await,
             ClientCommand::Rollback(args) => change::rollback(&args).await,
+            ClientCommand::Rollout(command) => rollout::run(&command).await,
             ClientCommand::History(args) => history::history(&args).await,
             ClientCommand::Diff(args) => history::diff(&args).await,
             ClientCommand::Export(args) => history::export(&args).await,

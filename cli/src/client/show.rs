@@ -19,9 +19,13 @@ use crate::{
     output::{self, Column, age},
 };
 
-const HOSTS: [Column<Host>; 7] = [
+const HOSTS: [Column<Host>; 8] = [
     Column { title: "HOST", cell: |host, _| host.agent.to_string() },
     Column { title: "SEEN", cell: |host, now| age(host.last_seen_ms, now) },
+    Column {
+        title: "STATE",
+        cell: |host, _| host.liveness.map(|liveness| liveness.as_str().to_owned()).unwrap_or_default(),
+    },
     Column {
         title: "OS",
         cell: |host, _| fact(host, "distro").or_else(|| fact(host, "os")).unwrap_or_default(),
@@ -46,7 +50,13 @@ const HOSTS: [Column<Host>; 7] = [
     },
     Column {
         title: "PROBLEM",
-        cell: |host, _| match (&host.error, host.unfit.first()) {
+        cell: |host, now| match (&host.error, host.unfit.first()) {
+            _ if host.cloned_ms.is_some() => {
+                let ago = age(host.cloned_ms.unwrap_or_default(), now);
+                format!(
+                    "two agents use this id, {ago} ago: give one of them another --agent-id and an empty --state"
+                )
+            }
             (Some(error), _) => error.clone(),
             (None, Some(unfit)) => format!("{}: {}", unfit.check, unfit.reason),
             (None, None) => String::new(),

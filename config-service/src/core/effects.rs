@@ -23,6 +23,8 @@ pub(crate) struct Prospect {
     /// Groups or variables differ too.
     targeting: bool,
     effects: Effects,
+    /// Hosts that would run something else.
+    concerned: Vec<AgentId>,
     bytes: usize,
 }
 
@@ -50,7 +52,7 @@ impl Prospect {
                 _ => {}
             }
         }
-        Self { resolver, checks, targeting, effects: Effects::default(), bytes: 0 }
+        Self { resolver, checks, targeting, effects: Effects::default(), concerned: Vec::new(), bytes: 0 }
     }
 
     /// Look at some hosts. Of one that is gone meanwhile there is nothing to say.
@@ -66,11 +68,12 @@ impl Prospect {
                 changed: Vec::new(),
                 unfit: Vec::new(),
             };
+            let view = after.view(agent, &facts, &labels);
             let concerned: BTreeSet<&CheckName> =
                 self.checks.iter().chain(self.resolver.concerned(before, &after)).collect();
             for name in concerned {
                 let before = outcomes.get(name);
-                let after = self.resolver.outcome(name, &after, (agent, &facts, &labels));
+                let after = self.resolver.outcome(name, &after, &view);
                 if before == after.as_ref() {
                     continue;
                 }
@@ -96,6 +99,9 @@ impl Prospect {
         if !runs_else && effect.unfit.is_empty() {
             return;
         }
+        if runs_else {
+            self.concerned.push(effect.agent.clone());
+        }
         all.hosts += u64::from(runs_else);
         all.gained += count(effect.gained.len());
         all.lost += count(effect.lost.len());
@@ -112,5 +118,9 @@ impl Prospect {
 
     pub(crate) fn effects(self) -> Effects {
         self.effects
+    }
+
+    pub(crate) fn concerned(self) -> Vec<AgentId> {
+        self.concerned
     }
 }

@@ -57,7 +57,8 @@ impl HostLimit {
                 continue;
             }
             let Some((facts, labels, scope, outcomes)) = model.view(agent) else { continue };
-            let after = |name| prospect.resolver.outcome(name, scope, (agent, &facts, &labels));
+            let host = scope.view(agent, &facts, &labels);
+            let after = |name| prospect.resolver.outcome(name, scope, &host);
             let differs = |name| outcomes.get(name) != after(name).as_ref();
             if prospect.checks.iter().any(differs) {
                 if self.foreign.len() < NAMED {
@@ -86,8 +87,8 @@ impl HostLimit {
         let anybody = AgentId::new("some-host-that-joins-later").ok();
         let joins = anybody.as_ref().and_then(|agent| {
             let scope = prospect.resolver.scope(agent, &facts, &labels);
-            let selects =
-                |name: &&_| prospect.resolver.outcome(name, &scope, (agent, &facts, &labels)).is_some();
+            let host = scope.view(agent, &facts, &labels);
+            let selects = |name: &&_| prospect.resolver.outcome(name, &scope, &host).is_some();
             prospect.checks.iter().find(selects)
         });
         match joins {

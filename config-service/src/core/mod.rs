@@ -7,5 +7,8 @@ pub(crate) mod keys;
 pub(crate) mod limit;
 pub(crate) mod model;
 pub(crate) mod plan;
+mod presence;
+pub(crate) mod rollout;
+pub(crate) mod rollouts;
 pub(crate) mod sign_in;
 pub(crate) mod signing;

@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     plan::Documents,
+    presence,
+    rollouts::{Before, KeptRollouts, Rollouts},
     sign_in::SignIns,
     signing::{self, Signed},
 };
@@ -47,6 +49,18 @@ pub(crate) struct HostRecord {
     pub(crate) etag: String,
     pub(crate) revision_applied: Option<u64>,
     pub(crate) error: Option<String>,
+    /// Revision with which `error` came.
+    #[serde(default)]
+    pub(crate) failing_since: Option<u64>,
+    #[serde(default)]
+    pub(crate) poll_ms: Option<u64>,
+    /// The agent that asked last, and the one before it.
+    #[serde(default)]
+    pub(crate) instance: Option<String>,
+    #[serde(default)]
+    pub(crate) instance_before: Option<String>,
+    #[serde(default)]
+    pub(crate) cloned_ms: Option<u64>,
     /// It checks signatures.
     #[serde(default)]
     pub(crate) signed: bool,
@@ -87,6 +101,7 @@ pub(crate) struct Model {
     pub(crate) sign_ins: Arc<SignIns>,
     hashes: HashMap<String, String>,
     resolver: Resolver,
+    pub(super) rollouts: Rollouts,
     hosts: BTreeMap<AgentId, Entry>,
     max_hosts: usize,
 }
@@ -94,9 +109,9 @@ pub(crate) struct Model {
 /// What folded changes concern.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
-    checks: BTreeSet<CheckName>,
+    pub(super) checks: BTreeSet<CheckName>,
     /// Groups or variables are among them.
-    targeting: bool,
+    pub(super) targeting: bool,
     /// Hosts whose own facts or labels were given anew.
     hosts: BTreeSet<AgentId>,
 }
@@ -116,11 +131,13 @@ impl Model {
         documents: Documents,
         keys: Keys,
         hosts: Vec<(AgentId, HostRecord)>,
+        rollouts: KeptRollouts,
         max_hosts: usize,
     ) -> (Self, Vec<AgentId>) {
         let resolver = Resolver::new(documents.values());
-        let mut model =
-            Self { revision, documents: Arc::new(documents), resolver, max_hosts, ..Self::default() };
+        let rollouts = Rollouts::load(rollouts, &resolver, &documents);
+        let documents = Arc::new(documents);
+        let mut model = Self { revision, documents, resolver, rollouts, max_hosts, ..Self::default() };
         for (agent, record) in hosts {
             model.hosts.insert(agent, Entry { record, ..Entry::default() });
         }
@@ -150,6 +167,7 @@ impl Model {
     /// Fold one accepted change. Hosts run what they ran until they are [refreshed](Self::refresh).
     pub(crate) fn fold(&mut self, record: &LogRecord, touched: &mut Touched) {
         self.revision = record.revision;
+        let mut moved = false;
         for change in &record.changes {
             match change {
                 LogChange::DocumentPut { document, signature } => {
@@ -192,7 +210,16 @@ impl Model {
                         key.revoked_ms = Some(*at_ms);
                     }
                 }
+                LogChange::RolloutPut { rollout } => {
+                    let (documents, signed) = (Arc::clone(&self.documents), Arc::clone(&self.signed));
+                    let before = (Before { documents, signed }, &self.resolver);
+                    self.rollouts.put(rollout.clone(), before, touched);
+                    moved = true;
+                }
             }
+        }
+        if moved {
+            self.rollouts.folded(&self.documents, &self.resolver, touched);
         }
     }
 
@@ -231,7 +258,8 @@ impl Model {
     /// Forget all that came from the log; hosts stay.
     pub(crate) fn forget_log(&mut self) {
         let hosts = self.records();
-        *self = Self::load(0, Documents::new(), Keys::new(), hosts, self.max_hosts).0;
+        let nothing = KeptRollouts::default();
+        *self = Self::load(0, Documents::new(), Keys::new(), hosts, nothing, self.max_hosts).0;
     }
 
     /// A key of a host puts that host into the inventory.
@@ -278,25 +306,27 @@ impl Model {
     fn resolve(&mut self, agent: &AgentId, some: Option<&Touched>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
         let (facts, labels) = entry.known();
+        let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
         match some {
             None => {
-                entry.scope = self.resolver.scope(agent, &facts, &labels);
-                entry.outcomes = self.resolver.outcomes_in(&entry.scope, agent, &facts, &labels);
+                entry.scope = resolver.scope(agent, &facts, &labels);
+                entry.outcomes = resolver.outcomes_in(&entry.scope, agent, &facts, &labels);
             }
             Some(touched) => {
                 let before = Arc::clone(&entry.scope);
                 if touched.targeting {
-                    entry.scope = self.resolver.scope(agent, &facts, &labels);
+                    entry.scope = resolver.scope(agent, &facts, &labels);
                 }
                 let scope = &entry.scope;
+                let host = scope.view(agent, &facts, &labels);
                 let mut set = |name: &CheckName| {
-                    match self.resolver.outcome(name, scope, (agent, &facts, &labels)) {
+                    match resolver.outcome(name, scope, &host) {
                         Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
                         None => entry.outcomes.remove(name),
                     };
                 };
                 touched.checks.iter().for_each(&mut set);
-                self.resolver.concerned(&before, scope).for_each(&mut set);
+                resolver.concerned(&before, scope).for_each(&mut set);
             }
         }
         let etag = documents::etag(&entry.outcomes);
@@ -350,6 +380,7 @@ impl Model {
             record.agent_version = Some(short(version));
         }
         record.last_seen_ms = now;
+        presence::asked(record, request.poll_ms, request.instance.as_deref(), now);
         entry.unsaved |= differs;
         if differs {
             self.resolve(agent, None);
@@ -373,7 +404,10 @@ impl Model {
             Outcome::Unfit(_) => None,
         });
         let documents = match request.signed {
-            true => signing::needed(&entry.outcomes, &self.signed).cloned().collect(),
+            true => {
+                let signed = self.rollouts.signed(agent).unwrap_or(&self.signed);
+                signing::needed(&entry.outcomes, signed).cloned().collect()
+            }
             false => Vec::new(),
         };
         let config = AgentConfig { revision, etag, checks: checks.collect(), documents };
@@ -391,7 +425,11 @@ impl Model {
     /// A host reports how it fared with a revision. `false`: there is no such host.
     pub(crate) fn reported(&mut self, status: &ConfigStatus) -> bool {
         let Some(entry) = self.hosts.get_mut(&status.agent) else { return false };
-        entry.record.error = status.error.as_deref().map(short);
+        let error = status.error.as_deref().map(short);
+        if error != entry.record.error {
+            entry.record.failing_since = error.is_some().then_some(status.revision);
+        }
+        entry.record.error = error;
         if status.error.is_none() {
             entry.record.revision_applied = Some(status.revision);
         }
@@ -420,7 +458,8 @@ impl Model {
     /// `None`: there is no such host, or no such check.
     pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
         let (facts, labels, _, _) = self.view(agent)?;
-        self.resolver.explain(check, agent, &facts, &labels)
+        let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
+        resolver.explain(check, agent, &facts, &labels)
     }
 
     pub(super) fn resolver(&self) -> &Resolver {
@@ -436,17 +475,17 @@ impl Model {
     }
 
     /// One host, or a page of all that fits into one message, as operators see them.
-    pub(crate) fn hosts(&self, query: &HostQuery) -> HostList {
+    pub(crate) fn hosts(&self, query: &HostQuery, now: u64) -> HostList {
         let mut list = HostList::default();
         if let Some(agent) = &query.agent {
-            list.hosts.extend(self.hosts.get(agent).map(|entry| host(agent, entry).0));
+            list.hosts.extend(self.hosts.get(agent).map(|entry| host(agent, entry, now).0));
             return list;
         }
         let limit = if query.limit == 0 { usize::MAX } else { query.limit };
         let after = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut size = 0_usize;
         for (agent, entry) in self.hosts.range::<AgentId, _>((after, Bound::Unbounded)) {
-            let (host, bytes) = host(agent, entry);
+            let (host, bytes) = host(agent, entry, now);
             size += bytes + 1;
             if list.hosts.len() == limit || size > PAGE_BYTES {
                 list.next = list.hosts.last().map(|host| host.agent.clone());
@@ -459,7 +498,7 @@ impl Model {
 }
 
 /// A host as operators see it, and its size as JSON, which a page always has room for.
-fn host(agent: &AgentId, entry: &Entry) -> (Host, usize) {
+fn host(agent: &AgentId, entry: &Entry, now: u64) -> (Host, usize) {
     let record = entry.record.clone();
     let (facts, labels) = entry.known();
     let mut checks = Vec::new();
@@ -475,17 +514,21 @@ fn host(agent: &AgentId, entry: &Entry) -> (Host, usize) {
         facts,
         labels,
         origin: record.origin,
-        agent_version: record.agent_version,
+        agent_version: record.agent_version.clone(),
         first_seen_ms: record.first_seen_ms,
         last_seen_ms: record.last_seen_ms,
         revision_wanted: record.revision_wanted,
         revision_applied: record.revision_applied,
-        error: record.error,
+        error: record.error.clone(),
+        liveness: None,
+        liveness_since_ms: None,
+        cloned_ms: None,
         checks,
         unfit,
         groups: entry.scope.groups().to_vec(),
         vars: entry.scope.vars().clone(),
     };
+    presence::judge(&mut host, &record, now);
     let size = |host: &Host| protocol::encode(host).map_or(usize::MAX, |json| json.len());
     let mut bytes = size(&host);
     if bytes > limits::MESSAGE / 2 {
@@ -535,6 +578,8 @@ mod tests {
             etag: None,
             agent_version: None,
             origin: Origin::Agent,
+            poll_ms: None,
+            instance: None,
             signed: false,
         }
     }
@@ -556,7 +601,7 @@ mod tests {
     }
 
     fn empty() -> Model {
-        Model::load(0, Documents::new(), Keys::new(), Vec::new(), 10).0
+        Model::load(0, Documents::new(), Keys::new(), Vec::new(), KeptRollouts::default(), 10).0
     }
 
     #[test]
@@ -584,12 +629,12 @@ mod tests {
         assert_eq!(put(&mut model, linux), [agent("a")]);
         assert_eq!(put(&mut model, "kind: Receiver\nname: r\nwebhook: {url: \"http://x\"}\n"), []);
         let wanted: Vec<u64> =
-            model.hosts(&HostQuery::default()).hosts.iter().map(|host| host.revision_wanted).collect();
+            model.hosts(&HostQuery::default(), 1).hosts.iter().map(|host| host.revision_wanted).collect();
         assert_eq!((wanted, model.revision), (vec![2, 1], 3));
         let deleted = LogChange::DocumentDeleted { kind: Kind::Check, name: "l".to_owned() };
         assert_eq!(fold(&mut model, vec![deleted]), [agent("a")]);
         let query = HostQuery { agent: Some(agent("a")), ..HostQuery::default() };
-        assert_eq!(model.hosts(&query).hosts[0].checks.len(), 1);
+        assert_eq!(model.hosts(&query, 1).hosts[0].checks.len(), 1);
     }
 
     #[test]
@@ -616,7 +661,7 @@ mod tests {
         assert_eq!(put(&mut model, &near), [agent("a")]);
         assert_eq!(put(&mut model, "kind: Group\nname: l\nmembers: [b]\n"), [agent("a"), agent("b")]);
         let query = HostQuery { agent: Some(agent("b")), ..HostQuery::default() };
-        let host = model.hosts(&query).hosts.remove(0);
+        let host = model.hosts(&query, 1).hosts.remove(0);
         assert_eq!((host.groups.len(), host.vars.get("max")), (1, Some(&9.into())));
     }
 
@@ -624,7 +669,7 @@ mod tests {
     fn pages(model: &Model, limit: usize) -> Vec<HostList> {
         let (mut pages, mut after) = (Vec::new(), None);
         loop {
-            let page = model.hosts(&HostQuery { limit, after, ..HostQuery::default() });
+            let page = model.hosts(&HostQuery { limit, after, ..HostQuery::default() }, 1);
             let reply = protocol::encode(&protocol::Reply::Ok(&page)).unwrap();
             assert!(reply.len() <= limits::MESSAGE, "{}", reply.len());
             after = page.next.clone();
@@ -637,7 +682,8 @@ mod tests {
 
     #[test]
     fn g10_hosts_are_listed_whole_in_pages_that_fit() {
-        let mut model = Model::load(0, Documents::new(), Keys::new(), Vec::new(), 5_000).0;
+        let mut model =
+            Model::load(0, Documents::new(), Keys::new(), Vec::new(), KeptRollouts::default(), 5_000).0;
         assert_eq!(pages(&model, 0), [HostList::default()]);
         for n in 0..40 {
             // The largest that a host may say of itself.
@@ -698,9 +744,10 @@ mod tests {
                 }
             }
             let documents = (*model.documents).clone();
-            let (again, changed) = Model::load(model.revision, documents, Keys::new(), model.records(), 10);
+            let (again, changed) =
+                Model::load(model.revision, documents, Keys::new(), model.records(), KeptRollouts::default(), 10);
             prop_assert_eq!(changed, Vec::<AgentId>::new());
-            prop_assert_eq!(again.hosts(&HostQuery::default()), model.hosts(&HostQuery::default()));
+            prop_assert_eq!(again.hosts(&HostQuery::default(), 1), model.hosts(&HostQuery::default(), 1));
         }
     }
 }

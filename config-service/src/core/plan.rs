@@ -106,7 +106,7 @@ fn fits(documents: &Documents) -> Result<(), ErrorReply> {
 }
 
 /// What leads from one state to another.
-fn changes(before: &Documents, after: &Documents) -> Vec<LogChange> {
+pub(crate) fn changes(before: &Documents, after: &Documents) -> Vec<LogChange> {
     let put = after
         .iter()
         .filter(|(key, document)| before.get(*key) != Some(*document))

@@ -11,20 +11,21 @@ use protocol::{
     ErrorCode, ErrorReply,
     admin::{
         Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, DocumentSignature,
-        Effects, ExplainQuery, Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate,
-        KeyCreated, KeyInfo, KeyList, KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
+        ExplainQuery, Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated,
+        KeyInfo, KeyList, KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
     },
     log::LogChange,
+    rollout::Canary,
     subject,
 };
 use service_kit::{Context, now_ms, respond};
 
 use crate::{
     changes::{Changes, Snapshot},
-    core::{effects::Prospect, keys, limit::HostLimit, model::Model, plan, signing},
+    core::{effects::Prospect, keys, limit::HostLimit, model::Model, plan, rollout, signing},
     history::History,
     inventory::Pending,
-    random,
+    random, rollouts,
 };
 
 const MINUTE_MS: u64 = 60_000;
@@ -42,6 +43,7 @@ struct How {
     base: Option<u64>,
     effects: bool,
     within: Option<String>,
+    canary: Option<Canary>,
     signatures: Vec<DocumentSignature>,
     /// The revision to go back to, of which a look without effects tells what is to be signed.
     back_to: Option<u64>,
@@ -117,6 +119,7 @@ impl Operators {
             base: request.base,
             effects: request.effects,
             within: request.within.clone(),
+            canary: request.canary.clone(),
             signatures: request.signatures.clone(),
             back_to: None,
         };
@@ -127,7 +130,9 @@ impl Operators {
         let RollbackRequest { revision, actor, message, dry_run, base, effects, signatures, within } =
             request;
         let message = if message.is_empty() { format!("back to revision {revision}") } else { message };
-        let how = How { actor, message, dry_run, base, effects, signatures, within, back_to: Some(revision) };
+        let back_to = Some(revision);
+        let canary = None;
+        let how = How { actor, message, dry_run, base, effects, within, canary, signatures, back_to };
         let (actor, message) = (how.actor.clone(), how.message.clone());
         self.change(how, move |snapshot| {
             let target = snapshot.history.documents_at("revision", revision)?;
@@ -141,29 +146,41 @@ impl Operators {
         how: How,
         plan: impl Fn(&Snapshot) -> Result<plan::Planned, ErrorReply> + Send + Sync + 'static,
     ) -> Result<Applied, ErrorReply> {
-        let How { actor, message, dry_run, base, effects, signatures, within, back_to } = how;
-        let this = self.clone();
-        let (revision, (told, prospect, documents)) = self
+        let How { actor, message, dry_run, base, effects, within, canary, signatures, back_to } = how;
+        canary.as_ref().map_or(Ok(()), rollout::check)?;
+        let (this, who) = (self.clone(), (actor.clone(), message.clone()));
+        let (revision, (told, prospect, documents, rollout)) = self
             .changes
             .make(actor, message, move |snapshot| {
                 base.map_or(Ok(()), |base| snapshot.history.unchanged_since(base))?;
                 let (mut changes, mut told) = plan(snapshot)?;
                 within.as_ref().map_or(Ok(()), |hosts| this.concerns_only(hosts, &changes))?;
-                signing::attach(&mut changes, &signatures, &snapshot.documents, snapshot.history.newest + 1)?;
+                signing::attach(&mut changes, &signatures, &snapshot.documents, snapshot.next())?;
                 signing::tell(&mut told, &snapshot.signed);
-                let prospect = (effects && dry_run).then(|| changes.clone());
-                let documents = match back_to.filter(|_| dry_run && !effects) {
-                    Some(then) => signing::to_sign(&changes, &snapshot.history.signed_at(then)?),
-                    None => Vec::new(),
-                };
-                Ok((if dry_run { Vec::new() } else { changes }, (told, prospect, documents)))
+                if dry_run {
+                    let documents = match back_to.filter(|_| !effects) {
+                        Some(then) => signing::to_sign(&changes, &snapshot.history.signed_at(then)?),
+                        None => Vec::new(),
+                    };
+                    return Ok((Vec::new(), (told, effects.then_some(changes), documents, None)));
+                }
+                if !changes.is_empty() {
+                    rollouts::none_open(snapshot)?;
+                }
+                let rollout = canary.clone().filter(|_| !changes.is_empty()).and_then(|canary| {
+                    let who = (who.0.as_str(), who.1.as_str());
+                    let concerned = this.prospect(&changes).concerned();
+                    rollouts::begin(canary, who, snapshot.next(), &concerned)
+                });
+                let began = rollout.clone().map(|rollout| LogChange::RolloutPut { rollout });
+                Ok((began.into_iter().chain(changes).collect(), (told, None, Vec::new(), rollout)))
             })
             .await?;
         let effects = match prospect {
-            Some(changes) => Some(self.blocking(move |this| Ok(this.effects(&changes))).await?),
+            Some(changes) => Some(self.blocking(move |this| Ok(this.prospect(&changes).effects())).await?),
             None => None,
         };
-        Ok(Applied { revision, changes: told, effects, documents })
+        Ok(Applied { revision, changes: told, effects, documents, rollout })
     }
 
     /// Whether a change concerns no other hosts than these.
@@ -176,13 +193,13 @@ impl Operators {
         limit.verdict(&prospect)
     }
 
-    fn effects(&self, changes: &[LogChange]) -> Effects {
+    fn prospect(&self, changes: &[LogChange]) -> Prospect {
         let model = || self.model.read().unwrap_or_else(PoisonError::into_inner);
         let mut prospect = Prospect::new(&model(), changes);
         let agents = model().agents();
         // Between the portions agents get their answers.
         agents.chunks(HOSTS_AT_ONCE).for_each(|agents| prospect.look_at(&model(), agents));
-        prospect.effects()
+        prospect
     }
 
     async fn history(self, query: HistoryQuery) -> Result<HistoryPage, ErrorReply> {
@@ -228,7 +245,7 @@ impl Operators {
 
     fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {
         let model = self.known()?;
-        let mut list = model.hosts(query);
+        let mut list = model.hosts(query, now_ms());
         if let Some(within) = &query.within {
             let within = HostExpression::compile(within)
                 .map_err(|error| ErrorReply::invalid(format!("within: {error}")).at("within"))?;

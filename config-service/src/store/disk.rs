@@ -60,6 +60,7 @@ pub(super) struct Trees {
     pub(super) hosts: Tree,
     pub(super) used: Tree,
     pub(super) sign_ins: Tree,
+    pub(super) rollouts: Tree,
     path: PathBuf,
     file: File,
     /// Blobs that are synced: large values have files of their own.
@@ -128,6 +129,7 @@ impl Trees {
             hosts: db.open_tree("hosts")?,
             used: db.open_tree("used")?,
             sign_ins: db.open_tree("sign_ins")?,
+            rollouts: db.open_tree("rollouts")?,
             db,
             path,
             file,

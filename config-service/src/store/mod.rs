@@ -10,6 +10,7 @@ use protocol::{
     AgentId,
     document::{Document, Kind},
     log::{KeyRecord, LogChange, LogRecord},
+    rollout::Rollout,
     signed::Signature,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -22,7 +23,7 @@ use crate::core::{
     signing::{self, Signed},
 };
 pub(crate) use disk::StoreError;
-use disk::{Disk, Failure, read};
+use disk::{Disk, Failure, Trees, read};
 
 /// How far the stream is folded in: the last record's place and id, so that another stream is told from this one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,7 @@ pub(crate) struct Loaded {
     /// When each key was last used.
     pub(crate) used: BTreeMap<String, u64>,
     pub(crate) sign_ins: SignIns,
+    pub(crate) rollouts: Vec<Rollout>,
 }
 
 pub(crate) struct Store(Disk);
@@ -95,6 +97,10 @@ impl Store {
                 hosts: all(&trees.hosts, "the host")?.into_iter().filter_map(id).collect(),
                 used: all(&trees.used, "the use of key")?.into_iter().collect(),
                 sign_ins: sign_ins(&trees.sign_ins)?,
+                rollouts: all(&trees.rollouts, "the rollout")?
+                    .into_iter()
+                    .map(|(_, rollout)| rollout)
+                    .collect(),
             })
         })
     }
@@ -106,15 +112,9 @@ impl Store {
             for (index, (sequence, record)) in records.iter().enumerate() {
                 let kept = kept.get(index).map_or(&[][..], Vec::as_slice);
                 let position = position(*sequence, record);
-                let all = (
-                    &trees.log,
-                    &trees.documents,
-                    &trees.signatures,
-                    &trees.keys,
-                    &trees.sign_ins,
-                    &trees.meta,
-                );
-                all.transaction(|(log, documents, signatures, keys, sign_ins, meta)| {
+                let Trees { log, documents, signatures, keys, sign_ins, rollouts, meta, .. } = &*trees;
+                let all = (log, documents, signatures, keys, sign_ins, rollouts, meta);
+                all.transaction(|(log, documents, signatures, keys, sign_ins, rollouts, meta)| {
                     log.insert(&record.revision.to_be_bytes(), write(record)?)?;
                     for change in &record.changes {
                         match change {
@@ -147,6 +147,9 @@ impl Store {
                             | LogChange::TokenRevoked { .. }
                             | LogChange::AgentEnrolled { .. }
                             | LogChange::AgentRevoked { .. } => {}
+                            LogChange::RolloutPut { rollout } => {
+                                rollouts.insert(rollout.revision.to_string().as_str(), write(rollout)?)?;
+                            }
                         }
                     }
                     for kept in kept {
@@ -202,9 +205,8 @@ impl Store {
     /// between starts the fold anew.
     pub(crate) fn forget_log(&self) -> Result<(), StoreError> {
         self.0.with(|trees| {
-            for tree in
-                [&trees.meta, &trees.log, &trees.documents, &trees.signatures, &trees.keys, &trees.sign_ins]
-            {
+            let Trees { meta, log, documents, signatures, keys, sign_ins, rollouts, .. } = &*trees;
+            for tree in [meta, log, documents, signatures, keys, sign_ins, rollouts] {
                 tree.clear()?;
             }
             trees.sync()

@@ -1,6 +1,7 @@
 use futures_util::StreamExt;
 use protocol::{
     ErrorCode,
+    admin::Liveness,
     config::{ConfigChanged, ConfigReply, ConfigRequest, ConfigStatus},
     subject,
 };
@@ -137,4 +138,31 @@ async fn g10_too_many_hosts_and_too_many_facts_are_refused_with_a_reason() {
     let ConfigReply::Refused { reason } = get(&client, "a", &many).await else { panic!("not refused") };
     assert_eq!(reason, "300 facts are more than the 256 allowed");
     assert_eq!(replica.metric("configs_refused_total"), 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_live_or_late_by_its_own_interval_and_two_with_one_id_are_shown() {
+    let nats = NatsServer::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let _replica = Replica::start(&nats.url(), data.path()).await;
+    let client = nats.client().await;
+    apply(&client, CPU).await.unwrap();
+    let of = |instance: &str, poll_ms: u64| ConfigRequest {
+        poll_ms: Some(poll_ms),
+        instance: Some(instance.to_owned()),
+        ..request()
+    };
+    for instance in ["one", "two", "two"] {
+        full(&client, "a", &of(instance, 3_600_000)).await;
+    }
+    let a = host(&client, "a").await.unwrap();
+    assert_eq!((a.liveness, a.cloned_ms), (Some(Liveness::Live), None));
+    full(&client, "a", &of("one", 100)).await;
+    assert!(host(&client, "a").await.unwrap().cloned_ms.is_some());
+    eventually("it is late", LIMIT, || async {
+        let a = host(&client, "a").await.unwrap();
+        let late = a.liveness == Some(Liveness::Late) && a.liveness_since_ms >= Some(a.last_seen_ms);
+        if late { Ok(()) } else { Err(format!("{a:?}")) }
+    })
+    .await;
 }

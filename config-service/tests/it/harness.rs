@@ -100,6 +100,8 @@ pub(crate) fn request() -> ConfigRequest {
         etag: None,
         agent_version: Some("1.0".to_owned()),
         origin: Origin::Agent,
+        poll_ms: None,
+        instance: None,
         signed: false,
     }
 }

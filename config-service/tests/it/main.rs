@@ -11,6 +11,6 @@ mod healing;
 mod keys;
 mod limited;
 mod operators;
-
+mod rollouts;
 mod sign_in;
 mod signing;

@@ -6,6 +6,7 @@ use protocol::{
     admin::{Applied, ApplyRequest, DocumentSignature, SourceFile},
     config::{AgentConfig, ConfigReply, ConfigRequest},
     document::Kind,
+    rollout::{Canary, Rollout, RolloutChange, RolloutOrder},
     signed::{SigningKey, json},
     subject,
 };
@@ -89,4 +90,36 @@ async fn g3_signatures_are_kept_with_their_documents_and_sent_to_those_who_ask()
         .unwrap();
     assert!(config(&client, None).await.unwrap().documents.is_empty());
     replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g3_a_rollout_sends_each_host_its_version_and_goes_back_to_the_one_that_was_signed() {
+    let (nats, data) = (NatsServer::start().await, tempfile::tempdir().unwrap());
+    let replica = Replica::start(&nats.url(), data.path()).await;
+    let client = nats.client().await;
+    let key = SigningKey::from_seed(&KeyPair::new_operator().seed().unwrap()).unwrap();
+    apply(&client, &signed(&key, CPU, 1)).await.unwrap();
+    let signed_at = |name: &'static str| {
+        let client = &client;
+        async move {
+            let config = full(client, name, &ConfigRequest { signed: true, ..request() }).await;
+            config.documents[0].signature.clone().unwrap().revision
+        }
+    };
+    let both = || async { [signed_at("web-01").await, signed_at("web-02").await] };
+    assert_eq!(both().await, [1, 1]);
+    let stages = ["1", "100%"].map(|share| share.parse().unwrap()).to_vec();
+    let canary = Some(Canary { stages, bake_ms: 600_000, max_failures: "0".parse().unwrap() });
+    let change = ApplyRequest { canary, ..signed(&key, &CPU.replace("1m", "2m"), 2) };
+    let rollout = apply(&client, &change).await.unwrap().rollout.unwrap();
+    let staged = both().await;
+    assert!(staged == [1, 2] || staged == [2, 1], "{staged:?}");
+    replica.stop().await;
+    let _replica = Replica::start(&nats.url(), data.path()).await;
+    assert_eq!(both().await, staged);
+
+    let (actor, message) = ("me".to_owned(), String::new());
+    let abort = RolloutChange { revision: rollout.revision, order: RolloutOrder::Abort, actor, message };
+    let back: Rollout = ask(&client, subject::ADMIN_ROLLOUT_CHANGE, &abort).await.unwrap();
+    assert_eq!((back.revision, both().await), (2, [1, 1]));
 }

@@ -18,10 +18,10 @@ pub(super) const RULE_VARIABLES: [&str; 10] =
 pub(super) fn of_host(host: &HostView<'_>, name: &str) -> Value {
     match name {
         "agent" => text(host.agent.as_str()),
-        "facts" => facts(host.facts),
-        "labels" => labels(host.labels),
+        "facts" => host.kept.facts(|| facts(host.facts)),
+        "labels" => host.kept.labels(|| labels(host.labels)),
         "groups" => Value::List(Arc::new(host.groups.iter().map(|group| text(group.as_str())).collect())),
-        "vars" => facts(host.vars),
+        "vars" => host.kept.vars(|| facts(host.vars)),
         _ => Value::Null,
     }
 }

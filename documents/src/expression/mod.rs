@@ -7,6 +7,7 @@
 mod compile;
 mod context;
 mod functions;
+mod kept;
 mod types;
 mod uses;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use protocol::{AgentId, CheckResult, Facts, GroupName, Labels, Scalar, Vars};
 
 use compile::Program;
+pub use kept::Kept;
 
 /// Why a text is not an expression. Lines and columns count from 1, inside the expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +41,9 @@ pub enum EvalError {
     NotBool(&'static str),
 }
 
-/// What an expression sees of a host.
-#[derive(Debug, Clone, Copy)]
+/// What an expression sees of a host. Many expressions may be asked about the same view: what one of them took is kept in
+/// it for the others, and so is what each answered.
+#[derive(Debug, Clone)]
 pub struct HostView<'a> {
     pub agent: &'a AgentId,
     pub facts: &'a Facts,
@@ -49,6 +52,7 @@ pub struct HostView<'a> {
     pub groups: &'a [GroupName],
     /// What documents of kind `Variables` give it.
     pub vars: &'a Vars,
+    pub kept: Kept,
 }
 
 impl<'a> HostView<'a> {
@@ -56,12 +60,12 @@ impl<'a> HostView<'a> {
     #[must_use]
     pub fn new(agent: &'a AgentId, facts: &'a Facts, labels: &'a Labels) -> Self {
         static NONE: Vars = Vars::new();
-        Self { agent, facts, labels, groups: &[], vars: &NONE }
+        Self { agent, facts, labels, groups: &[], vars: &NONE, kept: Kept::default() }
     }
 }
 
 /// What an expression sees of a result, and of the host that it is from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RuleView<'a> {
     pub result: &'a CheckResult,
     pub host: HostView<'a>,
@@ -69,7 +73,10 @@ pub struct RuleView<'a> {
 
 /// Which hosts? CEL over `agent`, `facts`, `labels`, `groups` and `vars`. Compiled once, evaluated many times; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct HostExpression(Arc<Program>);
+pub struct HostExpression {
+    program: Arc<Program>,
+    text: Arc<str>,
+}
 
 /// Is this result wrong? CEL over `value`, `status`, `metrics`, `output`, `check`, and all that is known of the host.
 /// Compiled once, evaluated many times; cheap to clone.
@@ -80,7 +87,8 @@ impl HostExpression {
     /// # Errors
     /// [`ExpressionError`] for wrong syntax, unknown variables and functions, and what is too large or too deep.
     pub fn compile(text: &str) -> Result<Self, ExpressionError> {
-        Ok(Self(Arc::new(Program::compile(text, &context::HOST_VARIABLES)?)))
+        let program = Arc::new(Program::compile(text, &context::HOST_VARIABLES)?);
+        Ok(Self { program, text: text.into() })
     }
 
     /// As [`Self::compile`], without variables, since they may belong to groups.
@@ -93,11 +101,11 @@ impl HostExpression {
             let message = "a Group asks for others by name, as in \"web\" in groups".to_owned();
             return Err(ExpressionError { line, column, message });
         }
-        Ok(Self(Arc::new(program)))
+        Ok(Self { program: Arc::new(program), text: text.into() })
     }
 
     pub(crate) fn uses(&self) -> &Uses {
-        self.0.asks()
+        self.program.asks()
     }
 
     /// A label that the host does not have makes it false, and so does any fact of a host that reported none.
@@ -105,12 +113,25 @@ impl HostExpression {
     /// # Errors
     /// [`EvalError`] when a fact is missing, types do not fit, or the outcome is not a truth value.
     pub fn matches(&self, host: &HostView<'_>) -> Result<bool, EvalError> {
-        let outcome = self.0.evaluate(|name| context::of_host(host, name), &NoHistory);
+        if let Some(answer) = host.kept.answer(&self.text) {
+            return answer;
+        }
+        let answer = self.ask(host);
+        host.kept.keep(&self.text, &answer);
+        answer
+    }
+
+    fn ask(&self, host: &HostView<'_>) -> Result<bool, EvalError> {
+        let outcome = self.program.evaluate(|name| context::of_host(host, name), &NoHistory);
         match outcome {
-            Err(EvalError::Missing { name }) if host.facts.is_empty() && !self.0.asks_variable(&name) => {
+            Err(EvalError::Missing { name })
+                if host.facts.is_empty() && !self.program.asks_variable(&name) =>
+            {
                 Ok(false)
             }
-            Err(EvalError::Missing { name }) if self.0.is_missing_label(&name, host.labels) => Ok(false),
+            Err(EvalError::Missing { name }) if self.program.is_missing_label(&name, host.labels) => {
+                Ok(false)
+            }
             outcome => outcome,
         }
     }

@@ -24,6 +24,7 @@ pub use {
     scope::Scope,
 };
 
+use crate::HostView;
 use check::CompiledCheck;
 use scope::{CompiledGroup, Targeting};
 
@@ -104,15 +105,11 @@ impl Resolver {
         self.checks.iter().filter_map(outcome).collect()
     }
 
-    /// What becomes of one check. `None`: there is none, or it does not select the host.
+    /// What becomes of one check on a host as its [scope](Scope::view) shows it. `None`: there is none, or it does not
+    /// select the host.
     #[must_use]
-    pub fn outcome(
-        &self,
-        check: &CheckName,
-        scope: &Scope,
-        (agent, facts, labels): (&AgentId, &Facts, &Labels),
-    ) -> Option<Outcome> {
-        self.checks.get(check)?.outcome(&scope.view(agent, facts, labels), scope)
+    pub fn outcome(&self, check: &CheckName, scope: &Scope, host: &HostView<'_>) -> Option<Outcome> {
+        self.checks.get(check)?.outcome(host, scope)
     }
 
     /// Checks that may become something else on a host whose scope changed.

@@ -45,7 +45,8 @@ impl Scope {
     /// What expressions see of the host.
     #[must_use]
     pub fn view<'a>(&'a self, agent: &'a AgentId, facts: &'a Facts, labels: &'a Labels) -> HostView<'a> {
-        HostView { agent, facts, labels, groups: &self.groups, vars: &self.vars }
+        let (groups, vars) = (self.groups.as_slice(), &self.vars);
+        HostView { groups, vars, ..HostView::new(agent, facts, labels) }
     }
 
     /// Variables whose value differs, or that only one of both has.

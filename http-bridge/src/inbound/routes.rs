@@ -25,7 +25,7 @@ use super::{
     account::{self, Who},
     agent_api, attend_api,
     listener::Peer,
-    live, operator_api, prometheus, run,
+    live, operator_api, prometheus, rollouts, run,
 };
 use crate::{
     error::Problem,
@@ -95,6 +95,8 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/silences", get(attend_api::silences).post(attend_api::silence))
         .route("/api/v1/silences/{name}", delete(attend_api::expire))
         .route("/api/v1/loss", get(operator_api::loss))
+        .route("/api/v1/rollouts", get(rollouts::list))
+        .route("/api/v1/rollouts/{revision}", get(rollouts::one).post(rollouts::change))
         .route("/api/v1/query/series", get(operator_api::series))
         .route("/api/v1/query/availability", post(operator_api::availability))
         .route("/prometheus/api/v1/{*endpoint}", get(prometheus::ask).post(prometheus::ask))
@@ -115,11 +117,12 @@ pub(crate) fn submissions(app: &Arc<App>, ctx: &Context) -> Router {
 const ABOUT: &str = "dogwatch\n\n\
     GET  /api/agent/config   what a host is to check (key of role agent)\n\
     POST /api/submit         what it found\n\
-    GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain   (key of role viewer)\n\
+    GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain, rollouts   (key of role viewer)\n\
     GET  /api/v1/results/live   results as they come, as server-sent events (key of role viewer)\n\
     GET  /api/v1/query/series, POST /api/v1/query/availability   (key of role viewer)\n\
     GET  /prometheus/api/v1/query, query_range, labels, series   PromQL, for Grafana too (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
+    POST /api/v1/rollouts/REVISION   pause, resume, abort or promote it (key of role editor)\n\
     GET  /api/v1/alerts/ID/why, silences   (key of role viewer)\n\
     POST /api/v1/alerts/ID/acknowledge, silences; DELETE /api/v1/silences/NAME   (key of role editor)\n\
     POST /api/v1/hosts/HOST/checks/CHECK/run   run it now (key of role editor)\n\

@@ -61,6 +61,8 @@ impl Configs {
             etag: held.as_ref().map(|config| config.etag.clone()),
             agent_version: None,
             origin: Origin::Http,
+            poll_ms: None,
+            instance: None,
             signed: false,
         };
         let config = match self.ask.ask(&subject::config_get(agent), &question, timeout).await? {

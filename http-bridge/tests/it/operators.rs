@@ -98,7 +98,13 @@ async fn an_apply_carries_the_actor_and_every_problem_comes_back() {
     respond(&bridge.behind, subject::ADMIN_APPLY, Limits::default(), |_, request: ApplyRequest| async move {
         assert_eq!(request.actor, "key editor");
         if request.dry_run {
-            return Ok(Applied { revision: 3, changes: Vec::new(), effects: None, documents: Vec::new() });
+            return Ok(Applied {
+                revision: 3,
+                changes: Vec::new(),
+                effects: None,
+                documents: Vec::new(),
+                rollout: None,
+            });
         }
         let problems = vec![Problem { path: "a.yaml".into(), line: 2, column: 3, message: "bad".into() }];
         Err(ErrorReply { problems, ..ErrorReply::invalid("1 problem") })

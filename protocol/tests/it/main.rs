@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{
-    Reply, admin, alert, audit, config, log, query, result, run, series, sign_in, signed, stored,
+    Reply, admin, alert, audit, config, log, query, result, rollout, run, series, sign_in, signed, stored,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -52,6 +52,7 @@ const READERS: &[(&str, Reader)] = &[
     ("config_reply_unchanged", reads::<config::ConfigReply>),
     ("config_request", reads::<config::ConfigRequest>),
     ("config_status", reads::<config::ConfigStatus>),
+    ("config_log_rollout_put", reads::<log::LogRecord>),
     ("diff_query", reads::<admin::DiffQuery>),
     ("difference", reads::<admin::Difference>),
     ("document_list", reads::<admin::DocumentList>),
@@ -85,6 +86,10 @@ const READERS: &[(&str, Reader)] = &[
     ("run_request", reads::<run::RunRequest>),
     ("run_started", reads::<run::RunReply>),
     ("rollback_request", reads::<admin::RollbackRequest>),
+    ("rollout", reads::<rollout::Rollout>),
+    ("rollout_change", reads::<rollout::RolloutChange>),
+    ("rollout_list", reads::<rollout::RolloutList>),
+    ("rollout_query", reads::<rollout::RolloutQuery>),
     ("signed_document", reads::<signed::SignedDocument>),
     ("stored", reads::<stored::Stored>),
     ("stored_request", reads::<stored::StoredRequest>),

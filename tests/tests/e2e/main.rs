@@ -6,6 +6,7 @@ mod failures;
 mod first_session;
 mod outages;
 mod queries;
+mod rollouts;
 mod run_now;
 mod shell_agent;
 mod signing;
