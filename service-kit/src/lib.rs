@@ -10,6 +10,7 @@
 pub mod audit;
 pub mod backoff;
 pub mod consume;
+mod creds;
 pub mod files;
 pub mod monitor;
 pub mod nats;

@@ -1,11 +1,13 @@
 //! What monitors ask of every process: `/livez`, `/readyz`, `/metrics`.
 
+mod pages;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, routing::get};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -74,29 +76,47 @@ impl Metrics {
     }
 }
 
+/// What stands at one of the three paths.
+struct Page {
+    fine: bool,
+    kind: &'static str,
+    text: String,
+}
+
+const PATHS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+fn page(path: &str, metrics: &Metrics, ready: &Readiness) -> Option<Page> {
+    match path {
+        "/livez" => Some(Page { fine: true, kind: PLAIN, text: "alive\n".to_owned() }),
+        "/readyz" => {
+            let problems = ready.problems();
+            let fine = problems.is_empty();
+            let text = if fine { "ready\n".to_owned() } else { problems.join("\n") + "\n" };
+            Some(Page { fine, kind: PLAIN, text })
+        }
+        "/metrics" => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            Some(Page { fine: true, kind, text: metrics.encode() })
+        }
+        _ => None,
+    }
+}
+
 /// The three routes, for a service that serves HTTP anyway.
 pub fn router(metrics: Metrics, ready: Readiness) -> Router {
-    let readyz = move || {
-        let problems = ready.problems();
-        async move {
-            if problems.is_empty() {
-                (StatusCode::OK, "ready\n".to_owned())
-            } else {
-                (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n")
+    PATHS.into_iter().fold(Router::new(), |router, path| {
+        let (metrics, ready) = (metrics.clone(), ready.clone());
+        let answer = move || {
+            let page = page(path, &metrics, &ready);
+            async move {
+                let Page { fine, kind, text } = page.ok_or(StatusCode::NOT_FOUND)?;
+                let status = if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                Ok::<_, StatusCode>((status, [(CONTENT_TYPE, kind)], text))
             }
-        }
-    };
-    let encoded = move || {
-        let text = metrics.encode();
-        async move {
-            ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-                .into_response()
-        }
-    };
-    Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(encoded))
+        };
+        router.route(path, get(answer))
+    })
 }
 
 /// Serve the three routes at `address` until the service stops.
@@ -112,11 +132,6 @@ pub async fn serve(
     let listener = TcpListener::bind(address).await.map_err(|error| {
         anyhow::anyhow!("cannot listen on {address} for --monitor: {error}; choose a free address")
     })?;
-    let token = tasks.token();
-    tasks.spawn("monitor", async move {
-        let app = router(metrics, ready);
-        axum::serve(listener, app).with_graceful_shutdown(token.cancelled_owned()).await?;
-        Ok(())
-    });
+    tasks.spawn("monitor", pages::serve(listener, metrics, ready, tasks.token()));
     Ok(())
 }

@@ -251,8 +251,7 @@ async fn options(
         options = options.nkey(secret("the NKey seed", path)?);
     }
     if let Some(path) = &settings.nats_creds_file {
-        options = options
-            .credentials(&secret("the credentials", path)?)
+        options = crate::creds::sign_in(options, &secret("the credentials", path)?)
             .map_err(|source| ConnectError::Secret { what: "the credentials", path: path.clone(), source })?;
     }
     if let (Some(user), Some(path)) = (&settings.nats_user, &settings.nats_password_file) {

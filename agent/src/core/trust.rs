@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use protocol::{
     CheckName,
     config::CheckSpec,
-    document::{Document, Kind},
     signed::{PublicKey, Signature, SignedDocument},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     check::{Check, Plan, WireConfig, Work},
@@ -67,7 +67,7 @@ struct Mark {
 /// What of the documents of a configuration this host believes.
 #[derive(Debug, Default)]
 pub struct Believed {
-    pub documents: Vec<Document>,
+    pub documents: Vec<Value>,
     /// Checks whose document it does not believe, and why.
     refused: BTreeMap<String, String>,
     problems: Vec<String>,
@@ -132,11 +132,11 @@ impl Trust {
             if !self.required && value.get("signature").is_none() {
                 continue;
             }
-            let Some((kind, name)) = named(value) else {
+            let Some((kind, name)) = value.get("document").and_then(named) else {
                 believed.problems.push(format!("{REFUSED}a document that this version cannot read"));
                 continue;
             };
-            match self.believe(value, accepted, now_ms) {
+            match self.believe(value, (kind, name), accepted, now_ms) {
                 Ok(document) => believed.documents.push(document),
                 Err(reason) if kind == "Check" => drop(believed.refused.insert(name.to_owned(), reason)),
                 Err(reason) => believed.problems.push(format!("{kind} {name}: {REFUSED}{reason}")),
@@ -170,19 +170,18 @@ impl Trust {
 
     fn believe(
         &self,
-        value: &serde_json::Value,
+        value: &Value,
+        name: (&str, &str),
         accepted: &mut Accepted,
         now_ms: u64,
-    ) -> Result<Document, String> {
+    ) -> Result<Value, String> {
         let SignedDocument { document: json, signature } = SignedDocument::deserialize(value)
             .map_err(|error| format!("this version cannot read its signature: {error}"))?;
         let signature = signature.ok_or("the document is not signed")?;
         self.may_sign(&signature.key, now_ms)?;
         signature.verify(&json).map_err(|error| error.to_string())?;
-        let document = Document::deserialize(&json)
-            .map_err(|error| format!("this version cannot read the document: {error}"))?;
-        accepted.admit(document.kind(), document.name(), &signature)?;
-        Ok(document)
+        accepted.admit(name, &signature)?;
+        Ok(json)
     }
 
     fn may_sign(&self, key: &PublicKey, now_ms: u64) -> Result<(), String> {
@@ -200,7 +199,7 @@ impl Trust {
 }
 
 impl Accepted {
-    fn admit(&mut self, kind: Kind, name: &str, signature: &Signature) -> Result<(), String> {
+    fn admit(&mut self, (kind, name): (&str, &str), signature: &Signature) -> Result<(), String> {
         let revision = signature.revision;
         let new = |floor| Mark { newest: revision, fallback: signature.fallback, floor, current: revision };
         let name = format!("{kind}/{name}");
@@ -224,7 +223,7 @@ impl Accepted {
 
 /// Whether what the service says of a check is what the signed document makes of this host.
 fn agree(
-    told: &serde_json::Value,
+    told: &Value,
     own: Option<&Result<CheckSpec, String>>,
     refused: Option<&String>,
     signed: bool,
@@ -243,17 +242,16 @@ fn agree(
     }
 }
 
-fn is_signed(believed: &[Document], name: &CheckName) -> bool {
-    believed.iter().any(|document| document.kind() == Kind::Check && document.name() == name.as_str())
+fn is_signed(believed: &[Value], name: &CheckName) -> bool {
+    believed.iter().any(|document| named(document) == Some(("Check", name.as_str())))
 }
 
 /// Kind and name as the document itself says them.
-fn named(value: &serde_json::Value) -> Option<(&str, &str)> {
-    let document = value.get("document")?;
+fn named(document: &Value) -> Option<(&str, &str)> {
     Some((document.get("kind")?.as_str()?, document.get("name")?.as_str()?))
 }
 
-fn check_name(value: &serde_json::Value) -> Option<CheckName> {
+fn check_name(value: &Value) -> Option<CheckName> {
     CheckName::new(value.get("name")?.as_str()?).ok()
 }
 

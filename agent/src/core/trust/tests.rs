@@ -16,7 +16,7 @@ fn signature(revision: u64, fallback: Option<u64>) -> Signature {
 }
 
 fn admit(accepted: &mut Accepted, revision: u64, fallback: Option<u64>) -> bool {
-    accepted.admit(Kind::Check, "c", &signature(revision, fallback)).is_ok()
+    accepted.admit(("Check", "c"), &signature(revision, fallback)).is_ok()
 }
 
 #[test]
@@ -46,8 +46,8 @@ fn g3_only_the_signed_fallback_comes_back_and_not_below_what_was_in_force() {
     run(&[(3, None, true), (7, Some(5), true), (5, None, true), (3, None, false)]);
     let mut accepted = Accepted::default();
     assert!(admit(&mut accepted, 9, None));
-    assert!(accepted.admit(Kind::Check, "other", &signature(1, None)).is_ok());
-    assert!(accepted.admit(Kind::Variables, "c", &signature(1, None)).is_ok());
+    assert!(accepted.admit(("Check", "other"), &signature(1, None)).is_ok());
+    assert!(accepted.admit(("Variables", "c"), &signature(1, None)).is_ok());
 }
 
 proptest! {
