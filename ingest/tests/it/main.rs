@@ -6,5 +6,4 @@ mod failing;
 mod fixture;
 mod pipeline;
 mod prometheus;
-mod space;
 mod store;

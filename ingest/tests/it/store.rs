@@ -1,5 +1,7 @@
 //! The store on a real disk, without a broker.
 
+mod space;
+
 use std::{
     collections::HashSet,
     path::Path,

@@ -119,7 +119,7 @@ async fn what_was_sealed_or_dropped_is_gone_from_the_disk() {
 
 /// A store as it was before sealed blocks: `keyspace key value` in hexadecimal, written by the last program without
 /// them. Three agents; web-02 lacks its third result; ids of four submissions; one result from 1970.
-const FORMAT_1: &str = include_str!("../data/store-format-1.txt");
+const FORMAT_1: &str = include_str!("../../data/store-format-1.txt");
 
 fn unhex(text: &str) -> Vec<u8> {
     let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
