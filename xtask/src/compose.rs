@@ -17,9 +17,10 @@ use crate::{
     run::{find, installed, output, run, step},
 };
 
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "dogwatch",
     "dogwatch-agent",
+    "dogwatch-resolve",
     "dogwatch-config-service",
     "dogwatch-ingest",
     "dogwatch-alerter",
