@@ -1,0 +1,244 @@
+//! All that the service knows, in memory: the fold of the log, and the inventory of hosts.
+
+mod asking;
+mod folding;
+mod listing;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use documents::{HostExpression, Outcomes, Resolver, Scope};
+use protocol::{
+    AgentId, CheckName, Facts, Labels, Origin, admin::Explanation, config::ConfigReply, log::KeyRecord,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    plan::Documents,
+    rollouts::{KeptRollouts, Rollouts},
+    sign_in::SignIns,
+    signing::Signed,
+};
+
+/// Most bytes of one host's facts and labels together.
+pub(super) const HOST_BYTES: usize = 64 * 1024;
+
+pub(crate) type Keys = BTreeMap<String, KeyRecord>;
+
+/// What is kept of a host on disk.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HostRecord {
+    pub(crate) facts: Facts,
+    pub(crate) labels: Labels,
+    pub(crate) origin: Origin,
+    pub(crate) agent_version: Option<String>,
+    pub(crate) first_seen_ms: u64,
+    pub(crate) last_seen_ms: u64,
+    pub(crate) revision_wanted: u64,
+    pub(crate) etag: String,
+    pub(crate) revision_applied: Option<u64>,
+    pub(crate) error: Option<String>,
+    /// Revision with which `error` came.
+    #[serde(default)]
+    pub(crate) failing_since: Option<u64>,
+    #[serde(default)]
+    pub(crate) poll_ms: Option<u64>,
+    /// The agent that asked last, and the one before it.
+    #[serde(default)]
+    pub(crate) instance: Option<String>,
+    #[serde(default)]
+    pub(crate) instance_before: Option<String>,
+    #[serde(default)]
+    pub(crate) cloned_ms: Option<u64>,
+    /// It checks signatures.
+    #[serde(default)]
+    pub(crate) signed: bool,
+    /// Newest revision of a document that it needs for that.
+    #[serde(default)]
+    pub(crate) signed_at: u64,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    record: HostRecord,
+    /// What an operator gave by key: wins over what the host says.
+    given: (Facts, Labels),
+    outcomes: Outcomes,
+    /// Groups and variables for which the outcomes are.
+    scope: Arc<Scope>,
+    /// Facts and labels as the host said them are not on disk yet. It may never say them again, all else it repeats.
+    unsaved: bool,
+}
+
+impl Entry {
+    /// What the host says of itself, and over it what an operator gave.
+    fn known(&self) -> (Facts, Labels) {
+        let (mut facts, mut labels) = (self.record.facts.clone(), self.record.labels.clone());
+        facts.extend(self.given.0.clone());
+        labels.extend(self.given.1.clone());
+        (facts, labels)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) revision: u64,
+    pub(crate) documents: Arc<Documents>,
+    /// Those of them that are signed.
+    pub(crate) signed: Arc<Signed>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) sign_ins: Arc<SignIns>,
+    hashes: HashMap<String, String>,
+    resolver: Resolver,
+    pub(super) rollouts: Rollouts,
+    hosts: BTreeMap<AgentId, Entry>,
+    max_hosts: usize,
+}
+
+/// What folded changes concern.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    pub(super) checks: BTreeSet<CheckName>,
+    /// Groups or variables are among them.
+    pub(super) targeting: bool,
+    /// Hosts whose own facts or labels were given anew.
+    hosts: BTreeSet<AgentId>,
+}
+
+/// What a host's request led to.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) reply: ConfigReply,
+    /// Its facts and labels are not on disk yet, be they from this request or one before.
+    pub(crate) unsaved: bool,
+}
+
+impl Model {
+    /// The state as it was stored. Hosts whose configuration came out different than it was stored are `changed`.
+    pub(crate) fn load(
+        revision: u64,
+        documents: Documents,
+        keys: Keys,
+        hosts: Vec<(AgentId, HostRecord)>,
+        rollouts: KeptRollouts,
+        max_hosts: usize,
+    ) -> (Self, Vec<AgentId>) {
+        let resolver = Resolver::new(documents.values());
+        let rollouts = Rollouts::load(rollouts, &resolver, &documents);
+        let documents = Arc::new(documents);
+        let mut model = Self { revision, documents, resolver, rollouts, max_hosts, ..Self::default() };
+        for (agent, record) in hosts {
+            model.hosts.insert(agent, Entry { record, ..Entry::default() });
+        }
+        let mut in_order: Vec<KeyRecord> = keys.into_values().collect();
+        in_order.sort_by_key(|key| key.created_ms);
+        for key in in_order {
+            model.key_created(key);
+        }
+        let agents: Vec<AgentId> = model.hosts.keys().cloned().collect();
+        let changed = agents.into_iter().filter(|agent| model.resolve(agent, None)).collect();
+        (model, changed)
+    }
+
+    /// Take in the sign-ins as they were stored. Hosts whose configuration came out different are returned.
+    pub(crate) fn with_sign_ins(&mut self, sign_ins: SignIns) -> Vec<AgentId> {
+        let mut hosts = BTreeSet::new();
+        for enrolled in sign_ins.in_order() {
+            // A host whose agent is revoked may be gone from the inventory.
+            if enrolled.revoked_ms.is_none() || self.hosts.contains_key(&enrolled.agent) {
+                hosts.insert(self.enrolled(enrolled.agent.clone(), enrolled.labels.clone(), enrolled.at_ms));
+            }
+        }
+        self.sign_ins = Arc::new(sign_ins);
+        hosts.into_iter().filter(|agent| self.resolve(agent, None)).collect()
+    }
+    /// Whether an expression holds for a host; not where it fails.
+    pub(crate) fn matches(&self, agent: &AgentId, expression: &HostExpression) -> bool {
+        self.view(agent).is_some_and(|(facts, labels, scope, _)| {
+            expression.matches(&scope.view(agent, &facts, &labels)).unwrap_or(false)
+        })
+    }
+
+    pub(crate) fn has_host(&self, agent: &AgentId) -> bool {
+        self.hosts.contains_key(agent)
+    }
+
+    /// Evaluate on one host what is touched, or all. Whether what it runs has changed.
+    fn resolve(&mut self, agent: &AgentId, some: Option<&Touched>) -> bool {
+        let Some(entry) = self.hosts.get_mut(agent) else { return false };
+        let (facts, labels) = entry.known();
+        let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
+        match some {
+            None => {
+                entry.scope = resolver.scope(agent, &facts, &labels);
+                entry.outcomes = resolver.outcomes_in(&entry.scope, agent, &facts, &labels);
+            }
+            Some(touched) => {
+                let before = Arc::clone(&entry.scope);
+                if touched.targeting {
+                    entry.scope = resolver.scope(agent, &facts, &labels);
+                }
+                let scope = &entry.scope;
+                let host = scope.view(agent, &facts, &labels);
+                let mut set = |name: &CheckName| {
+                    match resolver.outcome(name, scope, &host) {
+                        Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
+                        None => entry.outcomes.remove(name),
+                    };
+                };
+                touched.checks.iter().for_each(&mut set);
+                resolver.concerned(&before, scope).for_each(&mut set);
+            }
+        }
+        let etag = documents::etag(&entry.outcomes);
+        if etag == entry.record.etag {
+            return false;
+        }
+        entry.record.etag = etag;
+        entry.record.revision_wanted = self.revision;
+        true
+    }
+
+    pub(crate) fn key_by_hash(&self, hash: &str) -> Option<&KeyRecord> {
+        self.keys.get(self.hashes.get(hash)?).filter(|key| key.hash == hash)
+    }
+
+    pub(crate) fn record(&self, agent: &AgentId) -> Option<&HostRecord> {
+        self.hosts.get(agent).map(|entry| &entry.record)
+    }
+
+    fn records(&self) -> Vec<(AgentId, HostRecord)> {
+        self.hosts.iter().map(|(agent, entry)| (agent.clone(), entry.record.clone())).collect()
+    }
+
+    /// Facts and labels of a host, its groups and variables, and what it runs.
+    pub(super) fn view(&self, agent: &AgentId) -> Option<(Facts, Labels, &Arc<Scope>, &Outcomes)> {
+        let entry = self.hosts.get(agent)?;
+        let (facts, labels) = entry.known();
+        Some((facts, labels, &entry.scope, &entry.outcomes))
+    }
+
+    /// `None`: there is no such host, or no such check.
+    pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
+        let (facts, labels, _, _) = self.view(agent)?;
+        let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
+        resolver.explain(check, agent, &facts, &labels)
+    }
+
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    pub(crate) fn agents(&self) -> Vec<AgentId> {
+        self.hosts.keys().cloned().collect()
+    }
+
+    pub(crate) fn host_count(&self) -> usize {
+        self.hosts.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;
