@@ -12,7 +12,7 @@ mod types;
 mod uses;
 
 pub use functions::{Call, Function, History, NoHistory};
-pub(crate) use uses::{Position, Uses};
+pub(crate) use uses::{Names, Position, Uses};
 
 use std::sync::Arc;
 
@@ -106,6 +106,10 @@ impl HostExpression {
 
     pub(crate) fn uses(&self) -> &Uses {
         self.program.asks()
+    }
+
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.text
     }
 
     /// A label that the host does not have makes it false, and so does any fact of a host that reported none.

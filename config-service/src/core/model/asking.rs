@@ -1,19 +1,88 @@
 //! Hosts that ask for their configuration, and that report how they fared with it.
 
-use documents::Outcome;
+use bytes::Bytes;
 use protocol::{
     AgentId, Facts, Origin,
-    config::{AgentConfig, ConfigReply, ConfigRequest, ConfigStatus},
+    config::{ConfigRequest, ConfigStatus},
     limits,
 };
+use sha2::{Digest, Sha256};
 
-use super::{Entry, HOST_BYTES, HostRecord, Model, Seen};
-use crate::core::{presence, signing};
+use super::{Entry, HOST_BYTES, HostRecord, Model, answers::Key};
+use crate::core::presence;
 
 /// Longest text that is kept of an agent's words: its version, why it failed.
 const TEXT: usize = 1_000;
 
+/// What a host gets.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Answer {
+    Unchanged {
+        revision: u64,
+    },
+    /// A reply with the whole configuration, as JSON.
+    Full(Bytes),
+}
+
+/// What a host's request led to.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) answer: Answer,
+    /// More is to be kept of the host than that it was seen.
+    pub(crate) news: bool,
+    /// Its facts and labels are not on disk yet, be they from this request or one before.
+    pub(crate) unsaved: bool,
+}
+
+/// Why a host gets nothing.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Refusal {
+    /// Not to be read as a request.
+    Malformed(String),
+    Refused(String),
+}
+
+/// The last request of a host. The same once more says nothing new of it, so that it need not be read again.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    digest: [u8; 32],
+    by: Asking,
+}
+
+/// What of a request decides the answer, besides what the host is.
+#[derive(Debug, Clone)]
+struct Asking {
+    etag: Option<String>,
+    signed: bool,
+    origin: Origin,
+}
+
 impl Model {
+    /// A host asks for its configuration by these bytes.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn asked(&mut self, agent: &AgentId, request: &[u8], now: u64) -> Result<Seen, Refusal> {
+        let digest: [u8; 32] = Sha256::digest(request).into();
+        if let Some(entry) = self.hosts.get_mut(agent)
+            && let Some(asked) = entry.asked.take_if(|asked| asked.digest == digest)
+        {
+            entry.record.last_seen_ms = now;
+            let seen = self.answer(agent, &asked.by, false).map_err(Refusal::Refused);
+            if let Some(entry) = self.hosts.get_mut(agent) {
+                entry.asked = Some(asked);
+            }
+            return seen;
+        }
+        let request: ConfigRequest = protocol::decode(request, limits::MESSAGE)
+            .map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let seen = self.seen(agent, &request, now).map_err(Refusal::Refused)?;
+        if let Some(entry) = self.hosts.get_mut(agent) {
+            entry.asked = Some(Asked { digest, by: Asking::of(&request) });
+        }
+        Ok(seen)
+    }
+
     /// A host asks for its configuration and says what it is.
     ///
     /// # Errors
@@ -61,38 +130,49 @@ impl Model {
         if differs {
             self.resolve(agent, None);
         }
+        self.answer(agent, &Asking::of(request), true)
+    }
+
+    fn answer(&mut self, agent: &AgentId, by: &Asking, news: bool) -> Result<Seen, String> {
         let Some(entry) = self.hosts.get_mut(agent) else { return Err("try again".to_owned()) };
-        let record = &mut entry.record;
-        let revision = record.revision_wanted;
-        let etag = match request.signed {
+        let Entry { record, resolved, unsaved, .. } = entry;
+        let (revision, unsaved) = (record.revision_wanted, *unsaved);
+        let etag = match by.signed {
             true => format!("{}.{}", record.etag, record.signed_at),
             false => record.etag.clone(),
         };
-        if request.etag.as_ref() == Some(&etag) {
+        if by.etag.as_ref() == Some(&etag) {
+            let mut news = news;
             // An agent reports by itself what of it does not run.
-            if record.error.is_none() || request.origin != Origin::Agent {
+            if record.error.is_none() || by.origin != Origin::Agent {
+                news |= record.error.is_some() || record.revision_applied != Some(revision);
                 (record.revision_applied, record.error) = (Some(revision), None);
             }
-            return Ok(Seen { reply: ConfigReply::Unchanged { revision }, unsaved: entry.unsaved });
+            return Ok(Seen { answer: Answer::Unchanged { revision }, news, unsaved });
         }
-        let checks = entry.outcomes.values().filter_map(|outcome| match outcome {
-            Outcome::Runs(way) => Some(way.spec().clone()),
-            Outcome::Unfit(_) => None,
-        });
-        let documents = match request.signed {
-            true => {
-                let signed = self.rollouts.signed(agent).unwrap_or(&self.signed);
-                signing::needed(&entry.outcomes, signed).cloned().collect()
+        let former = self.rollouts.signed(agent).filter(|_| by.signed);
+        let key = Key { revision, etag, held_back: former.is_some() };
+        let signed = by.signed.then(|| former.unwrap_or(&self.signed));
+        let answer = Answer::Full(self.bodies.get(key, resolved, signed));
+        Ok(Seen { answer, news, unsaved })
+    }
+
+    /// When hosts were seen whose time on disk is an older one, which it then is no more.
+    pub(crate) fn unsaved_times(&mut self) -> Vec<(AgentId, u64)> {
+        let mut times = Vec::new();
+        for (agent, entry) in &mut self.hosts {
+            if entry.record.last_seen_ms > entry.saved_ms {
+                entry.saved_ms = entry.record.last_seen_ms;
+                times.push((agent.clone(), entry.saved_ms));
             }
-            false => Vec::new(),
-        };
-        let config = AgentConfig { revision, etag, checks: checks.collect(), documents };
-        Ok(Seen { reply: ConfigReply::Full { config }, unsaved: entry.unsaved })
+        }
+        times
     }
 
     /// This record of a host is on disk.
     pub(crate) fn saved(&mut self, agent: &AgentId, saved: &HostRecord) {
         if let Some(entry) = self.hosts.get_mut(agent) {
+            entry.saved_ms = entry.saved_ms.max(saved.last_seen_ms);
             let record = &entry.record;
             entry.unsaved &= (&saved.facts, &saved.labels) != (&record.facts, &record.labels);
         }
@@ -110,6 +190,12 @@ impl Model {
             entry.record.revision_applied = Some(status.revision);
         }
         true
+    }
+}
+
+impl Asking {
+    fn of(request: &ConfigRequest) -> Self {
+        Self { etag: request.etag.clone(), signed: request.signed, origin: request.origin }
     }
 }
 

@@ -20,6 +20,7 @@ impl Model {
     /// Fold one accepted change. Hosts run what they ran until they are [refreshed](Self::refresh).
     pub(crate) fn fold(&mut self, record: &LogRecord, touched: &mut Touched) {
         self.revision = record.revision;
+        self.bodies.clear();
         let mut moved = false;
         for change in &record.changes {
             match change {
@@ -86,11 +87,12 @@ impl Model {
     }
 
     /// Resolve these hosts anew. Returns those that do run something else.
-    pub(crate) fn refresh(&mut self, agents: &[AgentId], touched: &Touched) -> Vec<AgentId> {
+    pub(crate) fn refresh(&mut self, agents: &[AgentId], touched: &mut Touched) -> Vec<AgentId> {
+        self.bodies.clear();
         let mut changed = agents.to_vec();
         changed.retain(|agent| {
-            let some = (!touched.hosts.contains(agent)).then_some(touched);
-            let resolved = self.resolve(agent, some);
+            let own = touched.hosts.contains(agent);
+            let resolved = self.resolve(agent, (!own).then_some(&mut *touched));
             self.signed_anew(agent, touched) || resolved
         });
         changed
@@ -98,9 +100,9 @@ impl Model {
 
     /// Whether a host that checks signatures has to look at documents again, be it that it goes on to run the same.
     fn signed_anew(&mut self, agent: &AgentId, touched: &Touched) -> bool {
-        let Some(Entry { record, outcomes, .. }) = self.hosts.get_mut(agent) else { return false };
+        let Some(Entry { record, resolved, .. }) = self.hosts.get_mut(agent) else { return false };
         let concerned =
-            || touched.targeting || touched.checks.iter().any(|check| outcomes.contains_key(check));
+            || touched.targeting || touched.checks.iter().any(|check| resolved.outcomes.contains_key(check));
         if !record.signed || !concerned() {
             return false;
         }

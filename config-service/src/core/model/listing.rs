@@ -47,7 +47,7 @@ fn host(agent: &AgentId, entry: &Entry, now: u64) -> (Host, usize) {
     let (facts, labels) = entry.known();
     let mut checks = Vec::new();
     let mut unfit = Vec::new();
-    for (name, outcome) in &entry.outcomes {
+    for (name, outcome) in &entry.resolved.outcomes {
         match outcome {
             Outcome::Runs(_) => checks.push(name.clone()),
             Outcome::Unfit(reason) => unfit.push(UnfitCheck { check: name.clone(), reason: reason.clone() }),
@@ -55,8 +55,8 @@ fn host(agent: &AgentId, entry: &Entry, now: u64) -> (Host, usize) {
     }
     let mut host = Host {
         agent: agent.clone(),
-        facts,
-        labels,
+        facts: facts.into_owned(),
+        labels: labels.into_owned(),
         origin: record.origin,
         agent_version: record.agent_version.clone(),
         first_seen_ms: record.first_seen_ms,
@@ -69,8 +69,8 @@ fn host(agent: &AgentId, entry: &Entry, now: u64) -> (Host, usize) {
         cloned_ms: None,
         checks,
         unfit,
-        groups: entry.scope.groups().to_vec(),
-        vars: entry.scope.vars().clone(),
+        groups: entry.resolved.scope.groups().to_vec(),
+        vars: entry.resolved.scope.vars().clone(),
     };
     presence::judge(&mut host, &record, now);
     let size = |host: &Host| protocol::encode(host).map_or(usize::MAX, |json| json.len());

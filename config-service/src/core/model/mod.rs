@@ -1,18 +1,18 @@
 //! All that the service knows, in memory: the fold of the log, and the inventory of hosts.
 
+mod answers;
 mod asking;
 mod folding;
 mod listing;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use documents::{HostExpression, Outcomes, Resolver, Scope};
-use protocol::{
-    AgentId, CheckName, Facts, Labels, Origin, admin::Explanation, config::ConfigReply, log::KeyRecord,
-};
+use documents::{HostExpression, Resolved, Resolver, Step};
+use protocol::{AgentId, CheckName, Facts, Labels, Origin, admin::Explanation, log::KeyRecord};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,6 +21,9 @@ use super::{
     sign_in::SignIns,
     signing::Signed,
 };
+use answers::Bodies;
+use asking::Asked;
+pub(crate) use asking::{Answer, Refusal, Seen};
 
 /// Most bytes of one host's facts and labels together.
 pub(super) const HOST_BYTES: usize = 64 * 1024;
@@ -65,21 +68,39 @@ struct Entry {
     record: HostRecord,
     /// What an operator gave by key: wins over what the host says.
     given: (Facts, Labels),
-    outcomes: Outcomes,
-    /// Groups and variables for which the outcomes are.
-    scope: Arc<Scope>,
+    /// Shared by all hosts that run the same.
+    resolved: Arc<Resolved>,
+    /// What it asked last, if it may ask the same again.
+    asked: Option<Asked>,
+    /// When it was seen, as it is on disk.
+    saved_ms: u64,
     /// Facts and labels as the host said them are not on disk yet. It may never say them again, all else it repeats.
     unsaved: bool,
 }
 
 impl Entry {
     /// What the host says of itself, and over it what an operator gave.
-    fn known(&self) -> (Facts, Labels) {
-        let (mut facts, mut labels) = (self.record.facts.clone(), self.record.labels.clone());
-        facts.extend(self.given.0.clone());
-        labels.extend(self.given.1.clone());
-        (facts, labels)
+    fn known(&self) -> (Cow<'_, Facts>, Cow<'_, Labels>) {
+        (over(&self.record.facts, &self.given.0), over(&self.record.labels, &self.given.1))
     }
+}
+
+fn over<'a, V: Clone>(
+    said: &'a BTreeMap<String, V>,
+    given: &BTreeMap<String, V>,
+) -> Cow<'a, BTreeMap<String, V>> {
+    let mut all = Cow::Borrowed(said);
+    if !given.is_empty() {
+        all.to_mut().extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    all
+}
+
+/// What is known of a host, and what it runs.
+pub(super) struct Known<'a> {
+    pub(super) facts: Cow<'a, Facts>,
+    pub(super) labels: Cow<'a, Labels>,
+    pub(super) resolved: &'a Arc<Resolved>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +116,7 @@ pub(crate) struct Model {
     pub(super) rollouts: Rollouts,
     hosts: BTreeMap<AgentId, Entry>,
     max_hosts: usize,
+    bodies: Bodies,
 }
 
 /// What folded changes concern.
@@ -105,14 +127,8 @@ pub(crate) struct Touched {
     pub(super) targeting: bool,
     /// Hosts whose own facts or labels were given anew.
     hosts: BTreeSet<AgentId>,
-}
-
-/// What a host's request led to.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    pub(crate) reply: ConfigReply,
-    /// Its facts and labels are not on disk yet, be they from this request or one before.
-    pub(crate) unsaved: bool,
+    /// To what there is now, and to what hosts run that a rollout has not reached.
+    steps: (Option<Step>, Option<Step>),
 }
 
 impl Model {
@@ -130,7 +146,8 @@ impl Model {
         let documents = Arc::new(documents);
         let mut model = Self { revision, documents, resolver, rollouts, max_hosts, ..Self::default() };
         for (agent, record) in hosts {
-            model.hosts.insert(agent, Entry { record, ..Entry::default() });
+            let saved_ms = record.last_seen_ms;
+            model.hosts.insert(agent, Entry { record, saved_ms, ..Entry::default() });
         }
         let mut in_order: Vec<KeyRecord> = keys.into_values().collect();
         in_order.sort_by_key(|key| key.created_ms);
@@ -154,10 +171,12 @@ impl Model {
         self.sign_ins = Arc::new(sign_ins);
         hosts.into_iter().filter(|agent| self.resolve(agent, None)).collect()
     }
+
     /// Whether an expression holds for a host; not where it fails.
     pub(crate) fn matches(&self, agent: &AgentId, expression: &HostExpression) -> bool {
-        self.view(agent).is_some_and(|(facts, labels, scope, _)| {
-            expression.matches(&scope.view(agent, &facts, &labels)).unwrap_or(false)
+        self.view(agent).is_some_and(|host| {
+            let view = host.resolved.scope.view(agent, &host.facts, &host.labels);
+            expression.matches(&view).unwrap_or(false)
         })
     }
 
@@ -166,37 +185,25 @@ impl Model {
     }
 
     /// Evaluate on one host what is touched, or all. Whether what it runs has changed.
-    fn resolve(&mut self, agent: &AgentId, some: Option<&Touched>) -> bool {
+    fn resolve(&mut self, agent: &AgentId, some: Option<&mut Touched>) -> bool {
         let Some(entry) = self.hosts.get_mut(agent) else { return false };
+        let former = self.rollouts.resolver(agent);
+        let resolver = former.unwrap_or(&self.resolver);
         let (facts, labels) = entry.known();
-        let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
-        match some {
-            None => {
-                entry.scope = resolver.scope(agent, &facts, &labels);
-                entry.outcomes = resolver.outcomes_in(&entry.scope, agent, &facts, &labels);
+        let resolved = match some {
+            None => resolver.resolve(agent, &facts, &labels),
+            Some(Touched { checks, targeting, steps, .. }) => {
+                let step = if former.is_some() { &mut steps.1 } else { &mut steps.0 };
+                let step = step.get_or_insert_with(|| Step::new(resolver, checks.clone(), *targeting));
+                step.resolve(resolver, &entry.resolved, agent, &facts, &labels)
             }
-            Some(touched) => {
-                let before = Arc::clone(&entry.scope);
-                if touched.targeting {
-                    entry.scope = resolver.scope(agent, &facts, &labels);
-                }
-                let scope = &entry.scope;
-                let host = scope.view(agent, &facts, &labels);
-                let mut set = |name: &CheckName| {
-                    match resolver.outcome(name, scope, &host) {
-                        Some(outcome) => entry.outcomes.insert(name.clone(), outcome),
-                        None => entry.outcomes.remove(name),
-                    };
-                };
-                touched.checks.iter().for_each(&mut set);
-                resolver.concerned(&before, scope).for_each(&mut set);
-            }
-        }
-        let etag = documents::etag(&entry.outcomes);
-        if etag == entry.record.etag {
+        };
+        entry.resolved = resolved;
+        let etag = &entry.resolved.etag;
+        if *etag == entry.record.etag {
             return false;
         }
-        entry.record.etag = etag;
+        entry.record.etag.clone_from(etag);
         entry.record.revision_wanted = self.revision;
         true
     }
@@ -214,17 +221,17 @@ impl Model {
     }
 
     /// Facts and labels of a host, its groups and variables, and what it runs.
-    pub(super) fn view(&self, agent: &AgentId) -> Option<(Facts, Labels, &Arc<Scope>, &Outcomes)> {
+    pub(super) fn view(&self, agent: &AgentId) -> Option<Known<'_>> {
         let entry = self.hosts.get(agent)?;
         let (facts, labels) = entry.known();
-        Some((facts, labels, &entry.scope, &entry.outcomes))
+        Some(Known { facts, labels, resolved: &entry.resolved })
     }
 
     /// `None`: there is no such host, or no such check.
     pub(crate) fn explain(&self, agent: &AgentId, check: &CheckName) -> Option<Explanation> {
-        let (facts, labels, _, _) = self.view(agent)?;
+        let host = self.view(agent)?;
         let resolver = self.rollouts.resolver(agent).unwrap_or(&self.resolver);
-        resolver.explain(check, agent, &facts, &labels)
+        resolver.explain(check, agent, &host.facts, &host.labels)
     }
 
     pub(super) fn resolver(&self) -> &Resolver {

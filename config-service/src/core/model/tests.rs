@@ -40,7 +40,7 @@ fn fold(model: &mut Model, changes: Vec<LogChange>) -> Vec<AgentId> {
     let mut touched = Touched::default();
     let record = LogRecord { v: 1, id: String::new(), revision, at_ms: 1, actor, message, changes };
     model.fold(&record, &mut touched);
-    model.refresh(&model.affected(&touched), &touched)
+    model.refresh(&model.affected(&touched), &mut touched)
 }
 
 fn empty() -> Model {
@@ -157,10 +157,12 @@ fn a_host_with_thousands_of_reasons_fits_into_a_page() {
     let mut model = empty();
     model.seen(&agent("a"), &request("linux"), 1).unwrap();
     let entry = model.hosts.get_mut(&agent("a")).unwrap();
+    let mut outcomes = documents::Outcomes::new();
     for n in 0..limits::CHECKS {
         let name = CheckName::new(&format!("{}{n:05}", "c".repeat(59))).unwrap();
-        entry.outcomes.insert(name, Outcome::Unfit("why ".repeat(250)));
+        outcomes.insert(name, Outcome::Unfit("why ".repeat(250)));
     }
+    entry.resolved = Resolved { outcomes, ..Resolved::default() }.into();
     assert_eq!(pages(&model, 0)[0].hosts[0].unfit.len(), limits::CHECKS);
 }
 
