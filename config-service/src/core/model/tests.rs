@@ -1,11 +1,13 @@
 use documents::Outcome;
 use proptest::prelude::*;
 use protocol::{
+    Reply,
     admin::{HostList, HostQuery, SourceFile},
-    config::ConfigRequest,
+    config::{AgentConfig, ConfigReply, ConfigRequest},
     document::Kind,
     limits,
     log::{LogChange, LogRecord},
+    rollout::{Canary, PLACES, Rollout, RolloutState, Stage},
 };
 
 use super::*;
@@ -194,4 +196,158 @@ proptest! {
         prop_assert_eq!(changed, Vec::<AgentId>::new());
         prop_assert_eq!(again.hosts(&HostQuery::default(), 1), model.hosts(&HostQuery::default(), 1));
     }
+}
+
+/// What a host gets with nothing remembered: from its documents, its facts and labels, and its own record.
+fn afresh(model: &Model, agent: &AgentId, signed: bool) -> AgentConfig {
+    let entry = &model.hosts[agent];
+    let held_back = model.open_rollout().filter(|(rollout, _)| rollout.holds_back(agent));
+    let (documents, signatures) = match held_back {
+        Some((_, before)) => (before.documents, before.signed),
+        None => (Arc::clone(&model.documents), Arc::clone(&model.signed)),
+    };
+    let (facts, labels) = entry.known();
+    let outcomes = Resolver::new(documents.values()).outcomes(agent, &facts, &labels);
+    let mut etag = documents::etag(&outcomes);
+    let runs = outcomes.values().filter_map(|outcome| match outcome {
+        Outcome::Runs(way) => Some(way.spec().clone()),
+        Outcome::Unfit(_) => None,
+    });
+    let (checks, mut documents) = (runs.collect(), Vec::new());
+    if signed {
+        etag = format!("{etag}.{}", entry.record.signed_at);
+        documents.extend(crate::core::signing::needed(&outcomes, &signatures).cloned());
+    }
+    AgentConfig { revision: entry.record.revision_wanted, etag, checks, documents }
+}
+
+/// Every document as a change, signed or not.
+fn changes(text: &str, signed: Option<u64>) -> Vec<LogChange> {
+    let file = SourceFile { path: "x".to_owned(), text: text.to_owned() };
+    let documents = documents::read(&[file], |_, _| true).unwrap();
+    // Whether it is the right one is the agent's to say.
+    let signature = signed.map(|revision| protocol::signed::Signature {
+        key: nkeys::KeyPair::new_operator().public_key().parse().unwrap(),
+        revision,
+        fallback: None,
+        signature: "00".repeat(64),
+    });
+    let put = |document| LogChange::DocumentPut { document, signature: signature.clone() };
+    documents.into_iter().map(put).collect()
+}
+
+fn rollout(revision: u64, state: RolloutState, limits: &[u64]) -> LogChange {
+    let stage = |(stage, limit): (usize, &u64)| Stage { stage, hosts: 1, limit: *limit, revision, at_ms: 1 };
+    let stages = vec!["1".parse().unwrap(), "100%".parse().unwrap()];
+    let canary = Canary { stages, bake_ms: 1, max_failures: "0".parse().unwrap() };
+    let (actor, message, reason) = (String::new(), String::new(), String::new());
+    let reached = limits.iter().enumerate().map(stage).collect();
+    let (started_ms, since_ms, concerned) = (1, 1, 4);
+    let rollout =
+        Rollout { revision, canary, actor, message, started_ms, state, reason, since_ms, concerned, reached };
+    LogChange::RolloutPut { rollout }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
+    /// Whatever was asked, changed, rolled out and rolled back before: an answer is the host's own, and of now.
+    #[test]
+    fn g3_no_answer_is_another_hosts_or_of_before(
+        steps in prop::collection::vec((0..14u8, 0..3u8, 0..4u8, prop::bool::ANY), 1..40)
+    ) {
+        let mut model = empty();
+        let mut open: Option<(u64, u8)> = None;
+        let mut etags = std::collections::BTreeMap::new();
+        for (step, n, host, signed) in steps {
+            let sign = signed.then_some(model.revision + 1);
+            let check = |every: u8| format!("kind: Check\nname: c{n}\nevery: {every}m\nbuiltin: cpu\nhosts: facts.os != \"x{host}\"\n");
+            match step {
+                // A change, also one of the signature or of the description alone.
+                0 => drop(fold(&mut model, changes(&check(1 + host), sign))),
+                1 => drop(fold(&mut model, changes(&format!("{}description: {host}\n", check(1)), sign))),
+                2 => drop(fold(&mut model, changes(&format!("kind: Group\nname: g\nhosts: labels.role == \"r{n}\"\n---\nkind: Variables\nname: v\ngroup: g\nvars: {{x: {host}}}\n---\nkind: Check\nname: v\nevery: 1m\ncommand: echo ${{vars.x}}\n"), sign))),
+                3 => drop(fold(&mut model, vec![LogChange::DocumentDeleted { kind: Kind::Check, name: format!("c{n}") }])),
+                4 => {
+                    // An operator gives a label by key.
+                    let key = KeyRecord {
+                        id: format!("k{n}{host}"), hash: format!("k{n}{host}"), role: protocol::admin::Role::Agent,
+                        agent: Some(agent(&format!("h{host}"))), labels: [("role".to_owned(), format!("r{n}"))].into(),
+                        facts: Facts::new(), created_ms: 1, revoked_ms: None, expires_ms: None, hosts: None,
+                    };
+                    drop(fold(&mut model, vec![LogChange::KeyCreated { key }]));
+                }
+                5 => if open.is_none() {
+                    let revision = model.revision + 1;
+                    open = Some((revision, 0));
+                    let mut all = vec![rollout(revision, RolloutState::Running, &[PLACES / 3])];
+                    all.extend(changes(&check(9), sign));
+                    drop(fold(&mut model, all));
+                },
+                6 => if let Some((revision, stage)) = open {
+                    let limits = if stage == 0 { vec![PLACES / 3, PLACES / 3 * 2] } else { vec![PLACES / 3, PLACES] };
+                    open = Some((revision, 1));
+                    drop(fold(&mut model, vec![rollout(revision, RolloutState::Running, &limits)]));
+                },
+                7 => if let Some((revision, _)) = open.take() {
+                    let state = if signed { RolloutState::Finished } else { RolloutState::RolledBack };
+                    let mut all = vec![rollout(revision, state, &[PLACES / 3])];
+                    if !signed {
+                        let before = model.open_rollout().unwrap().1.documents;
+                        all.extend(crate::core::plan::changes(&model.documents, &before));
+                    }
+                    drop(fold(&mut model, all));
+                },
+                8 => model.forget_log(),
+                _ => {
+                    let name = agent(&format!("h{host}"));
+                    let mut asked = request(["linux", "x0", "x1"][usize::from(n)]);
+                    asked.signed = signed;
+                    asked.labels = (step > 10).then(|| ("role".to_owned(), format!("r{n}"))).into_iter().collect();
+                    if step % 2 == 0 {
+                        asked.etag = etags.get(&name).cloned();
+                    }
+                    let bytes = protocol::encode(&asked).unwrap();
+                    // Twice: the second time it is known.
+                    for at_ms in 1..3 {
+                        let seen = model.asked(&name, &bytes, at_ms).unwrap();
+                        let wanted = afresh(&model, &name, signed);
+                        prop_assert_eq!(model.record(&name).unwrap().last_seen_ms, at_ms);
+                        match seen.answer {
+                            Answer::Unchanged { revision } => {
+                                prop_assert_eq!((asked.etag.as_ref(), revision), (Some(&wanted.etag), wanted.revision));
+                            }
+                            Answer::Full(body) => {
+                                prop_assert_ne!(asked.etag.as_ref(), Some(&wanted.etag));
+                                let plain = Reply::Ok(ConfigReply::Full { config: wanted.clone() });
+                                prop_assert_eq!(&body, &protocol::encode(&plain).unwrap());
+                                etags.insert(name.clone(), wanted.etag);
+                            }
+                        }
+                    }
+                }
+            }
+            if step == 8 {
+                open = None;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_read_is_not_remembered() {
+    let (mut model, a) = (empty(), agent("a"));
+    for _ in 0..2 {
+        let Err(Refusal::Malformed(reason)) = model.asked(&a, b"nonsense", 1) else { panic!("it was read") };
+        assert!(reason.starts_with("not a valid ConfigRequest"), "{reason}");
+    }
+    let bytes = protocol::encode(&request("linux")).unwrap();
+    assert!(model.asked(&a, &bytes, 1).unwrap().unsaved);
+    assert!(model.asked(&a, &bytes, 2).unwrap().unsaved, "it is not on disk, asked again or not");
+    let record = model.record(&a).unwrap().clone();
+    model.saved(&a, &record);
+    let seen = model.asked(&a, &bytes, 3).unwrap();
+    assert!(!seen.unsaved && !seen.news);
+    assert_eq!(model.unsaved_times(), [(a.clone(), 3)]);
+    assert_eq!(model.unsaved_times(), []);
 }
