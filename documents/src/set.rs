@@ -78,6 +78,10 @@ fn read_all(
             Ok(nodes) => {
                 for node in nodes {
                     read.extend(kinds::read(node, &mut problems).map(|document| (index, document)));
+                    if problems.found.len() >= PROBLEMS {
+                        // Nobody reads on, and what was not read may be what others refer to.
+                        return Err(in_order_of(files, found));
+                    }
                 }
             }
             Err((place, message)) => problems.add(place, message),
@@ -88,11 +92,15 @@ fn read_all(
     if found.is_empty() {
         return Ok(read.into_iter().filter_map(|(_, read)| read.document).collect());
     }
+    Err(in_order_of(files, found))
+}
+
+fn in_order_of(files: &[SourceFile], mut found: Vec<Problem>) -> Vec<Problem> {
     let order: BTreeMap<&str, usize> =
         files.iter().enumerate().rev().map(|(index, file)| (file.path.as_str(), index)).collect();
     found.sort_by_key(|problem| (order.get(problem.path.as_str()).copied(), problem.line, problem.column));
     found.truncate(PROBLEMS);
-    Err(found)
+    found
 }
 
 /// What can be wrong between documents: too many, the same name twice, names that nobody has.
