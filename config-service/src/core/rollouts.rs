@@ -9,7 +9,7 @@ use documents::{HostView, Outcome, Resolver, Scope};
 use protocol::{AgentId, CheckName, Origin, document::Kind, rollout::Rollout};
 
 use super::{
-    model::{Model, Touched},
+    model::{Known, Model, Touched},
     plan::Documents,
     signing::Signed,
 };
@@ -170,7 +170,7 @@ impl Model {
     pub(crate) fn concerned(&self, agents: &[AgentId]) -> Vec<AgentId> {
         let Some(former) = &self.rollouts.former else { return Vec::new() };
         let differs = |agent: &AgentId| {
-            let Some((facts, labels, _, _)) = self.view(agent) else { return false };
+            let Some(Known { facts, labels, .. }) = self.view(agent) else { return false };
             let scope = |resolver: &Resolver| resolver.scope(agent, &facts, &labels);
             let (before, after) = (scope(&former.resolver), scope(self.resolver()));
             let views = (before.view(agent, &facts, &labels), after.view(agent, &facts, &labels));
