@@ -168,6 +168,7 @@ fn shown(record: LogRecord) -> Revision {
         LogChange::TokenRevoked { id, .. } => Touched::TokenRevoked { id },
         LogChange::AgentEnrolled { agent, .. } => Touched::AgentEnrolled { agent },
         LogChange::AgentRevoked { agent, .. } => Touched::AgentRevoked { agent },
+        LogChange::HostDecommissioned { agent, .. } => Touched::HostDecommissioned { agent },
         LogChange::RolloutPut { rollout } => {
             Touched::Rollout { revision: rollout.revision, state: rollout.state }
         }

@@ -302,6 +302,9 @@ pub enum Touched {
         revision: u64,
         state: RolloutState,
     },
+    HostDecommissioned {
+        agent: AgentId,
+    },
     /// Of a newer version.
     #[serde(other)]
     Unknown,

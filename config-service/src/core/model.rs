@@ -160,6 +160,7 @@ impl Model {
                 hosts.insert(self.enrolled(enrolled.agent.clone(), enrolled.labels.clone(), enrolled.at_ms));
             }
         }
+        hosts.extend(self.without_gone(&sign_ins));
         self.sign_ins = Arc::new(sign_ins);
         hosts.into_iter().filter(|agent| self.resolve(agent, None)).collect()
     }
@@ -195,7 +196,16 @@ impl Model {
                     Arc::make_mut(&mut self.signed).remove(&(*kind, name.clone()));
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
                 }
-                LogChange::KeyCreated { key } => touched.hosts.extend(self.key_created(key.clone())),
+                LogChange::KeyCreated { key } => {
+                    if key.agent.as_ref().is_some_and(|agent| self.sign_ins.is_gone(agent)) {
+                        Arc::make_mut(&mut self.sign_ins).fold(change);
+                    }
+                    touched.hosts.extend(self.key_created(key.clone()));
+                }
+                LogChange::HostDecommissioned { agent, .. } => {
+                    Arc::make_mut(&mut self.sign_ins).fold(change);
+                    self.hosts.remove(agent);
+                }
                 LogChange::TokenCreated { .. }
                 | LogChange::TokenRevoked { .. }
                 | LogChange::AgentEnrolled { .. }
@@ -291,6 +301,36 @@ impl Model {
         agent
     }
 
+    /// Of hosts that were decommissioned those leave that did not come back; of the others what was given before does
+    /// not count. Those are returned.
+    fn without_gone(&mut self, sign_ins: &SignIns) -> Vec<AgentId> {
+        let mut back = Vec::new();
+        let in_order = sign_ins.in_order();
+        for (agent, gone) in sign_ins.gone() {
+            if !gone.back {
+                self.hosts.remove(agent);
+                continue;
+            }
+            let Some(entry) = self.hosts.get_mut(agent) else { continue };
+            let before = |revoked_ms: Option<u64>| revoked_ms.is_some_and(|at_ms| at_ms <= gone.at_ms);
+            entry.given = (Facts::new(), Labels::new());
+            let mut keys: Vec<&KeyRecord> =
+                self.keys.values().filter(|key| key.agent.as_ref() == Some(agent)).collect();
+            keys.sort_by_key(|key| key.created_ms);
+            for key in keys.into_iter().filter(|key| !before(key.revoked_ms)) {
+                entry.given.0.extend(key.facts.clone());
+                entry.given.1.extend(key.labels.clone());
+            }
+            for enrolled in &in_order {
+                if enrolled.agent == *agent && !before(enrolled.revoked_ms) {
+                    entry.given.1.extend(enrolled.labels.clone());
+                }
+            }
+            back.push(agent.clone());
+        }
+        back
+    }
+
     /// Whether an expression holds for a host; not where it fails.
     pub(crate) fn matches(&self, agent: &AgentId, expression: &HostExpression) -> bool {
         self.view(agent).is_some_and(|(facts, labels, scope, _)| {
@@ -349,6 +389,12 @@ impl Model {
         now: u64,
     ) -> Result<Seen, String> {
         check_size(request)?;
+        if self.sign_ins.is_gone(agent) {
+            return Err(format!(
+                "the host was decommissioned: to take {agent} in again, delete agent.nk in the agent's state folder and \
+                 enrol it with `dogwatch token create --agent {agent}`"
+            ));
+        }
         let known = self.hosts.contains_key(agent);
         if !known && self.hosts.len() >= self.max_hosts {
             return Err(format!("the inventory is full: {} hosts (--max-hosts)", self.max_hosts));
