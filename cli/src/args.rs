@@ -449,6 +449,9 @@ pub(crate) struct StagesArgs {
     /// How long each stage is watched before the next one
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "canary")]
     pub(crate) bake: Duration,
+    /// In place of the rollout that is open: it goes back, and this is made from what was before it
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Hosts, or a share of those reached, that may fail to run a changed check; one more, and all go back
     #[arg(long, value_name = "SHARE", default_value = "0", requires = "canary")]
     pub(crate) max_failures: Share,

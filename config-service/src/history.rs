@@ -146,7 +146,7 @@ impl History {
         ))
     }
 
-    fn record(&self, revision: u64) -> Result<LogRecord, ErrorReply> {
+    pub(crate) fn record(&self, revision: u64) -> Result<LogRecord, ErrorReply> {
         self.store.record(revision)?.ok_or_else(|| {
             let message = format!("revision {revision} is not kept here: ask another replica");
             ErrorReply::new(ErrorCode::Unavailable, message)

@@ -23,6 +23,7 @@ use crate::{
         keys,
         model::{HostRecord, Model},
         rollouts::{Before, KeptRollouts},
+        signing,
     },
     history::History,
     inbound::{
@@ -120,7 +121,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         audit,
     };
     backup.serve(&data).await?;
-    Operators { model, changes, pending, used }.serve(&ctx).await
+    Operators { model, changes, pending, used, machines: Arc::default() }.serve(&ctx).await
 }
 
 /// The key in the file, as it is kept.
@@ -162,7 +163,25 @@ pub(crate) fn load(store: &Arc<Store>, max_hosts: usize) -> anyhow::Result<Loade
         let history = History { store: Arc::clone(store), newest: revision };
         let before = rollout.saturating_sub(1);
         let known = history.documents_at("rollout", before).and_then(|documents| {
+            let mut documents = documents;
             let mut signed = history.signed_at(before)?;
+            // One that took the place of another stands behind what took that one back.
+            let record = history.record(rollout)?;
+            for change in record.changes {
+                match change {
+                    LogChange::RolloutPut { rollout: put } if put.revision == rollout => break,
+                    LogChange::DocumentPut { document, signature } => {
+                        let key = (document.kind(), document.name().to_owned());
+                        match signing::signed(&document, signature.as_ref()) {
+                            Some(one) => drop(signed.insert(key.clone(), one)),
+                            None => drop(signed.remove(&key)),
+                        }
+                        documents.insert(key, document);
+                    }
+                    LogChange::DocumentDeleted { kind, name } => drop(documents.remove(&(kind, name))),
+                    _ => {}
+                }
+            }
             signed.retain(|key, _| documents.contains_key(key));
             Ok((rollout, Before { documents: documents.into(), signed: signed.into() }))
         });

@@ -89,3 +89,31 @@ async fn a_decommissioned_host_is_gone_everywhere_until_it_gets_a_key_anew() {
     let _replica = Replica::start(&nats.url(), other.path()).await;
     assert_eq!(labels().await, ["new"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_renamed_is_shown_with_its_former_name() {
+    let (nats, data) = (NatsServer::start().await, tempfile::tempdir().unwrap());
+    let _replica = Replica::start(&nats.url(), data.path()).await;
+    let client = nats.client().await;
+    full(&client, "web-01", &with_fact("machine_id", "m1")).await;
+    let silent = host(&client, "web-01").await.unwrap().last_seen_ms;
+    // The next millisecond at the earliest.
+    testkit::eventually("time passes", LIMIT, || async {
+        if service_kit::now_ms() > silent { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    full(&client, "www", &with_fact("machine_id", "m1")).await;
+    full(&client, "db-01", &with_fact("machine_id", "m2")).await;
+    let names = testkit::eventually("both are told", std::time::Duration::from_secs(30), || async {
+        let all = hosts(&client).await;
+        let of = |name: &str| all.iter().find(|host| host.agent == agent(name)).cloned().unwrap();
+        let (old, new) = (of("web-01"), of("www"));
+        assert_eq!((of("db-01").formerly, of("db-01").renamed_to), (None, None));
+        // What was looked at a moment ago may be told again.
+        new.formerly.zip(old.renamed_to).ok_or("not told yet")
+    })
+    .await;
+    assert_eq!(names, (agent("web-01"), agent("www")));
+    decommission(&client, "web-01").await.unwrap();
+    assert_eq!(hosts(&client).await.len(), 2);
+}

@@ -27,6 +27,7 @@ async fn g3_an_installation_moves_and_its_agents_go_on_without_being_enrolled_an
     newer(&old, "web-01", 0).await;
     newer(&old, "web-02", 0).await;
     std::fs::write(path("viewer.key"), old.output(&["key", "create", "--role", "viewer"])).expect("a key");
+    old.row("the token is told", &["audit"], |event| event["what"] == "POST /api/v1/tokens").await;
     let archive = path("installation.backup");
     old.output(&["backup", &archive]);
     let mode = std::fs::metadata(&archive).expect("an archive").permissions().mode();
@@ -83,7 +84,7 @@ async fn g3_an_installation_moves_and_its_agents_go_on_without_being_enrolled_an
         new.row("what was before runs again", &args, |row| row["value"].as_f64() == Some(1.0)).await;
     }
     new.row("it is told", &["audit"], |event| event["what"] == "restore" && event["outcome"] == "done").await;
-    new.row("and what was before it", &["audit"], |event| event["what"] == "backup").await;
+    new.row("and what was before it", &["audit"], |event| event["what"] == "POST /api/v1/tokens").await;
 
     // One of them leaves for good.
     let unsure = new.run(&["host", "decommission", "web-02"]);
