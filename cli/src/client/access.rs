@@ -64,6 +64,11 @@ const HOST: [Column<AgentRevoked>; 3] = [
 /// [`super::http::ClientError`], as for all of these.
 pub(crate) async fn create_token(args: TokenCreateArgs) -> anyhow::Result<()> {
     let client = Client::open(&args.common)?;
+    let line = |text: &str| !text.chars().any(char::is_control);
+    if !args.labels.iter().all(|(name, value)| line(name) && line(value)) {
+        return Err(Usage("a label is one line".to_owned()).into());
+    }
+    let labels = args.labels.clone();
     let request = TokenCreate {
         uses: Some(args.uses),
         expires_in_ms: Some(duration::millis(args.expires)),
@@ -75,7 +80,10 @@ pub(crate) async fn create_token(args: TokenCreateArgs) -> anyhow::Result<()> {
     let TokenInfo { id, uses, expires_ms, .. } = &created.info;
     let left = left(*expires_ms, now_ms());
     note(&format!("token {id} enrols {uses} and is good for {left}: it is shown this once"));
-    writeln!(io::stdout(), "{}", created.token)?;
+    // The agent keeps the labels from here: what it believes no service may choose.
+    let mut text = format!("{}\n", created.token);
+    labels.iter().for_each(|(name, value)| text += &format!("label {name}={value}\n"));
+    io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 

@@ -14,8 +14,12 @@ use crate::{
 async fn g3_an_installation_moves_and_its_agents_go_on_without_being_enrolled_anew() {
     let mut old = Up::start(&["--empty", "--no-agent"]).await;
     old.apply(CHECK);
-    old.apply("kind: Check\nname: probe\nevery: 1s\ncommand: echo 1\n");
-    old.apply("kind: Check\nname: probe\nevery: 1s\ncommand: echo 2\n");
+    // The label comes with the token only, also to the host that pins a key.
+    let probe = |n: u8| {
+        format!("kind: Check\nname: probe\nhosts: labels.role == \"web\"\nevery: 1s\ncommand: echo {n}\n")
+    };
+    old.apply(&probe(1));
+    old.apply(&probe(2));
     let first = old.rows(&["history", "--limit", "2"])[1]["revision"].to_string();
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
