@@ -439,7 +439,8 @@ impl Changes {
             records.iter().for_each(|(_, record)| write().fold(record, &mut touched));
             let affected = write().affected(&touched);
             // Between the portions agents get their answers.
-            let changed = affected.chunks(HOSTS_AT_ONCE).flat_map(|agents| write().refresh(agents, &touched));
+            let changed =
+                affected.chunks(HOSTS_AT_ONCE).flat_map(|agents| write().refresh(agents, &mut touched));
             Ok::<_, StoreError>(changed.collect::<Vec<_>>())
         })
         .await??;

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -278,6 +278,7 @@ fn spawn_inventory(
     ctx.tasks.spawn("store of the inventory", async move {
         let writer = Writer { store, model, pending, used };
         let mut failing = String::new();
+        let mut seen = Instant::now();
         loop {
             tokio::select! {
                 () = writer.pending.urgent(), if failing.is_empty() => {}
@@ -285,7 +286,11 @@ fn spawn_inventory(
                 () = token.cancelled() => {}
             }
             let stopping = token.is_cancelled();
-            match writer.flush().await {
+            let with_times = stopping || seen.elapsed() >= inventory::SEEN_INTERVAL;
+            if with_times {
+                seen = Instant::now();
+            }
+            match writer.flush(with_times).await {
                 Ok(()) => {
                     if !std::mem::take(&mut failing).is_empty() {
                         tracing::info!("the store can be written again");
@@ -319,9 +324,13 @@ struct Writer {
 }
 
 impl Writer {
-    async fn flush(&self) -> anyhow::Result<()> {
+    async fn flush(&self, with_times: bool) -> anyhow::Result<()> {
         let _writing = self.pending.writing().await;
         let taken = self.pending.take();
+        let seen = match with_times {
+            true => self.model.write().unwrap_or_else(PoisonError::into_inner).unsaved_times(),
+            false => Vec::new(),
+        };
         let hosts: Vec<(AgentId, HostRecord)> = {
             let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
             taken
@@ -337,11 +346,11 @@ impl Writer {
         let store = Arc::clone(&self.store);
         let write = move || {
             // With nothing to write this still notices when a disk that was full has room again.
-            let idle = hosts.is_empty() && used.is_empty();
+            let idle = hosts.is_empty() && used.is_empty() && seen.is_empty();
             if idle {
                 store.check()?
             } else {
-                store.write_hosts(&hosts, &used)?
+                store.write_hosts(&hosts, &used, &seen)?
             }
             Ok::<_, StoreError>(hosts)
         };

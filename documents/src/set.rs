@@ -15,8 +15,11 @@ use crate::{
     yaml,
 };
 
-/// Most documents in one set.
+/// Most documents in one set, and on one server.
 pub const DOCUMENTS: usize = 10_000;
+/// What helps where there are too many.
+pub(crate) const FEWER: &str =
+    "what differs from host to host is better told by `variants`, `overrides` and variables of one Check";
 /// Longest path of a file, in bytes: it stands in front of each problem.
 const PATH: usize = 1_024;
 /// Most problems that are reported at once.
@@ -107,7 +110,7 @@ fn across(
             found.push(Problem { path: path.to_owned(), line: place.line, column: place.column, message });
         };
         if count == DOCUMENTS {
-            problem(format!("there are more than {DOCUMENTS} documents: apply fewer at once"));
+            problem(format!("there are more than the {DOCUMENTS} documents that a server holds: {FEWER}"));
         }
         let Some((kind, name)) = &document.identity else { continue };
         let here = format!("{path}:{}", place.line);

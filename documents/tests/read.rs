@@ -226,6 +226,23 @@ fn bombs_and_floods_are_refused() {
     }
 }
 
+#[test]
+fn g10_too_many_documents_are_refused_with_what_helps() {
+    let many = |range: std::ops::Range<u32>| -> String {
+        range.map(|n| format!("kind: Check\nname: c{n}\nevery: 1m\nbuiltin: cpu\n---\n")).collect()
+    };
+    let limit = u32::try_from(documents::DOCUMENTS).unwrap();
+    let in_one = [file("one.yaml", &many(0..limit + 1))];
+    let in_two = [file("a.yaml", &many(0..6_000)), file("b.yaml", &many(6_000..limit + 1_000))];
+    for files in [&in_one[..], &in_two[..]] {
+        let problems = documents::read(files, |_, _| true).unwrap_err();
+        let wanted =
+            "there are more than the 10000 documents that a server holds: what differs from host to host is";
+        assert!(problems.len() == 1 && problems[0].message.starts_with(wanted), "{problems:?}");
+    }
+    assert_eq!(documents::read(&[file("x", &many(0..limit))], |_, _| true).unwrap().len(), 10_000);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

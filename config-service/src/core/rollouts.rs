@@ -9,7 +9,7 @@ use documents::{HostView, Outcome, Resolver, Scope};
 use protocol::{AgentId, CheckName, Origin, document::Kind, log::LogChange, rollout::Rollout};
 
 use super::{
-    model::{Model, Touched},
+    model::{Known, Model, Touched},
     plan::Documents,
     signing::Signed,
 };
@@ -201,7 +201,7 @@ impl Model {
         agents: &[AgentId],
     ) -> Vec<AgentId> {
         let differs = |agent: &AgentId| {
-            let Some((facts, labels, _, _)) = self.view(agent) else { return false };
+            let Some(Known { facts, labels, .. }) = self.view(agent) else { return false };
             let scope = |resolver: &Resolver| resolver.scope(agent, &facts, &labels);
             let (before, after) = (scope(old), scope(new));
             let views = (before.view(agent, &facts, &labels), after.view(agent, &facts, &labels));
