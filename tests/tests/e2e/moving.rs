@@ -38,6 +38,7 @@ async fn g3_an_installation_moves_and_its_agents_go_on_without_being_enrolled_an
     assert_eq!(mode & 0o777, 0o600);
     let again = old.run(&["backup", &archive]);
     assert_eq!(again.status.code(), Some(2), "{}", String::from_utf8_lossy(&again.stderr));
+    old.output(&["backup", &archive, "--force"]);
     let named = old.output(&["backup", &path("")]);
     assert!(named.contains("entries"), "{named}");
     old.row("it is in the audit log", &["audit"], |event| event["what"] == "backup").await;
@@ -60,6 +61,7 @@ async fn g3_an_installation_moves_and_its_agents_go_on_without_being_enrolled_an
     assert!(refused.status.code() == Some(1) && said.contains("checksum differs"), "{said}");
     new.output(&["restore", &archive, "--check"]);
     new.output(&["restore", &archive, "--yes"]);
+    assert!(new.output(&["restore", "--state"]).contains("none"));
     std::fs::write(new.signing_key(), signing_key).expect("write");
 
     let after = new.rows(&["history"]);
@@ -89,6 +91,22 @@ async fn g3_an_installation_moves_and_its_agents_go_on_without_being_enrolled_an
     }
     new.row("it is told", &["audit"], |event| event["what"] == "restore" && event["outcome"] == "done").await;
     new.row("and what was before it", &["audit"], |event| event["what"] == "POST /api/v1/tokens").await;
+
+    // A change under way is replaced by a better one, signed as all of them.
+    for (n, more) in [(5, None), (6, Some("--replace"))] {
+        let file = path("change.yaml");
+        std::fs::write(&file, probe(n)).expect("write");
+        let mut args = vec!["apply", &file, "--yes", "--canary", "1,100%", "--bake", "1h"];
+        args.extend(more);
+        new.output(&args);
+    }
+    let states: Vec<_> = new.rows(&["rollout", "list"]).iter().map(|one| one["state"].clone()).collect();
+    assert_eq!(states, ["running", "rolled_back"]);
+    new.output(&["rollout", "promote"]);
+    for id in ["web-01", "web-02"] {
+        let args = ["results", "--agent", id, "--check", "probe", "--since", "3s"];
+        new.row("the better one runs", &args, |row| row["value"].as_f64() == Some(6.0)).await;
+    }
 
     // One of them leaves for good.
     let unsure = new.run(&["host", "decommission", "web-02"]);
