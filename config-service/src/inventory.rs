@@ -23,6 +23,7 @@ pub(crate) struct Pending {
     marked: Mutex<Marked>,
     urgent: Notify,
     flushed: watch::Sender<Flushed>,
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -45,7 +46,12 @@ pub(crate) struct Marked {
 impl Pending {
     pub(crate) fn new() -> Self {
         let marked = Mutex::new(Marked { number: 1, ..Marked::default() });
-        Self { marked, urgent: Notify::new(), flushed: watch::Sender::default() }
+        Self {
+            marked,
+            urgent: Notify::new(),
+            flushed: watch::Sender::default(),
+            writing: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(crate) fn host(&self, agent: AgentId) {
@@ -85,6 +91,11 @@ impl Pending {
 
     pub(crate) async fn urgent(&self) {
         self.urgent.notified().await;
+    }
+
+    /// Nobody else writes the inventory while this is held.
+    pub(crate) async fn writing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.writing.lock().await
     }
 
     pub(crate) fn take(&self) -> Marked {

@@ -53,6 +53,7 @@ const POSITION: &str = "position";
 /// In front of the keys of tree `sign_ins`.
 const TOKEN: &str = "token/";
 const NKEY: &str = "nkey/";
+const GONE: &str = "gone/";
 
 impl Store {
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
@@ -153,7 +154,8 @@ impl Store {
                             LogChange::TokenCreated { .. }
                             | LogChange::TokenRevoked { .. }
                             | LogChange::AgentEnrolled { .. }
-                            | LogChange::AgentRevoked { .. } => {}
+                            | LogChange::AgentRevoked { .. }
+                            | LogChange::HostDecommissioned { .. } => {}
                             LogChange::RolloutPut { rollout } => {
                                 rollouts.insert(rollout.revision.to_string().as_str(), write(rollout)?)?;
                             }
@@ -167,11 +169,21 @@ impl Store {
                             Kept::Enrolled(nkey, enrolled) => {
                                 sign_ins.insert(format!("{NKEY}{nkey}").as_str(), write(enrolled)?)?;
                             }
+                            Kept::Gone(agent, gone) => {
+                                sign_ins.insert(format!("{GONE}{agent}").as_str(), write(gone)?)?;
+                            }
                         }
                     }
                     meta.insert(POSITION, write(&position)?)?;
                     Ok(())
                 })?;
+                // A crash before this leaves what is passed over at the start.
+                for change in &record.changes {
+                    if let LogChange::HostDecommissioned { agent, .. } = change {
+                        trees.hosts.remove(agent.as_str())?;
+                        trees.seen.remove(agent.as_str())?;
+                    }
+                }
             }
             trees.sync()
         })
@@ -213,6 +225,22 @@ impl Store {
         })
     }
 
+    /// Hold these hosts and uses of keys, and no others.
+    pub(crate) fn replace_inventory(
+        &self,
+        hosts: &[(AgentId, HostRecord)],
+        used: &BTreeMap<String, u64>,
+    ) -> Result<(), StoreError> {
+        self.0.with(|trees| {
+            trees.hosts.clear()?;
+            trees.used.clear()?;
+            trees.seen.clear()?;
+            Ok(())
+        })?;
+        let used: Vec<(String, u64)> = used.iter().map(|(id, at_ms)| (id.clone(), *at_ms)).collect();
+        self.write_hosts(hosts, &used, &[])
+    }
+
     /// Forget all that came from the log: the stream has another history. The position goes first, so that a crash in
     /// between starts the fold anew.
     pub(crate) fn forget_log(&self) -> Result<(), StoreError> {
@@ -231,7 +259,7 @@ pub(crate) fn position(sequence: u64, record: &LogRecord) -> Position {
 }
 
 fn sign_ins(tree: &Tree) -> Result<SignIns, Failure> {
-    let (mut tokens, mut nkeys) = (Vec::new(), Vec::new());
+    let (mut tokens, mut nkeys, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for entry in tree.iter() {
         let (key, bytes) = entry?;
         let key = String::from_utf8_lossy(&key).into_owned();
@@ -239,9 +267,11 @@ fn sign_ins(tree: &Tree) -> Result<SignIns, Failure> {
             tokens.push((id.to_owned(), read("the token", id, &bytes)?));
         } else if let Some(nkey) = key.strip_prefix(NKEY) {
             nkeys.push((nkey.to_owned(), read("the NKey", nkey, &bytes)?));
+        } else if let Some(agent) = key.strip_prefix(GONE) {
+            gone.extend(AgentId::new(agent).ok().zip(Some(read("the host", agent, &bytes)?)));
         }
     }
-    Ok(SignIns::load(tokens, nkeys))
+    Ok(SignIns::load(tokens, nkeys, gone))
 }
 
 /// How a document is found.

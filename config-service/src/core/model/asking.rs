@@ -94,6 +94,12 @@ impl Model {
         now: u64,
     ) -> Result<Seen, String> {
         check_size(request)?;
+        if self.sign_ins.is_gone(agent) {
+            return Err(format!(
+                "the host was decommissioned: to take {agent} in again, delete agent.nk in the agent's state folder and \
+                 enrol it with `dogwatch token create --agent {agent}`"
+            ));
+        }
         let known = self.hosts.contains_key(agent);
         if !known && self.hosts.len() >= self.max_hosts {
             return Err(format!("the inventory is full: {} hosts (--max-hosts)", self.max_hosts));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::{
-    AgentId, CheckName, Labels, Origin,
+    AgentId, CheckName, Facts, Labels, Origin,
     document::{Document, Kind},
     log::{KeyRecord, LogChange, LogRecord},
 };
@@ -13,6 +13,7 @@ use crate::core::{
     model::Keys,
     plan::Documents,
     rollouts::{Before, KeptRollouts},
+    sign_in::SignIns,
     signing,
 };
 
@@ -49,7 +50,16 @@ impl Model {
                     Arc::make_mut(&mut self.signed).remove(&(*kind, name.clone()));
                     Arc::make_mut(&mut self.documents).remove(&(*kind, name.clone()));
                 }
-                LogChange::KeyCreated { key } => touched.hosts.extend(self.key_created(key.clone())),
+                LogChange::KeyCreated { key } => {
+                    if key.agent.as_ref().is_some_and(|agent| self.sign_ins.is_gone(agent)) {
+                        Arc::make_mut(&mut self.sign_ins).fold(change);
+                    }
+                    touched.hosts.extend(self.key_created(key.clone()));
+                }
+                LogChange::HostDecommissioned { agent, .. } => {
+                    Arc::make_mut(&mut self.sign_ins).fold(change);
+                    self.hosts.remove(agent);
+                }
                 LogChange::TokenCreated { .. }
                 | LogChange::TokenRevoked { .. }
                 | LogChange::AgentEnrolled { .. }
@@ -144,5 +154,35 @@ impl Model {
         });
         entry.given.1.extend(labels);
         agent
+    }
+
+    /// Of hosts that were decommissioned those leave that did not come back; of the others what was given before does
+    /// not count. Those are returned.
+    pub(super) fn without_gone(&mut self, sign_ins: &SignIns) -> Vec<AgentId> {
+        let mut back = Vec::new();
+        let in_order = sign_ins.in_order();
+        for (agent, gone) in sign_ins.gone() {
+            if !gone.back {
+                self.hosts.remove(agent);
+                continue;
+            }
+            let Some(entry) = self.hosts.get_mut(agent) else { continue };
+            let before = |revoked_ms: Option<u64>| revoked_ms.is_some_and(|at_ms| at_ms <= gone.at_ms);
+            entry.given = (Facts::new(), Labels::new());
+            let mut keys: Vec<&KeyRecord> =
+                self.keys.values().filter(|key| key.agent.as_ref() == Some(agent)).collect();
+            keys.sort_by_key(|key| key.created_ms);
+            for key in keys.into_iter().filter(|key| !before(key.revoked_ms)) {
+                entry.given.0.extend(key.facts.clone());
+                entry.given.1.extend(key.labels.clone());
+            }
+            for enrolled in &in_order {
+                if enrolled.agent == *agent && !before(enrolled.revoked_ms) {
+                    entry.given.1.extend(enrolled.labels.clone());
+                }
+            }
+            back.push(agent.clone());
+        }
+        back
     }
 }

@@ -168,6 +168,7 @@ impl Model {
                 hosts.insert(self.enrolled(enrolled.agent.clone(), enrolled.labels.clone(), enrolled.at_ms));
             }
         }
+        hosts.extend(self.without_gone(&sign_ins));
         self.sign_ins = Arc::new(sign_ins);
         hosts.into_iter().filter(|agent| self.resolve(agent, None)).collect()
     }
