@@ -44,7 +44,7 @@ impl Fjall {
     pub fn compact(&self, now_ms: u64) -> Result<u64, StoreError> {
         self.with_open(|open| {
             let sealed = self.seal_now(open, now_ms)?;
-            Ok(sealed.saturating_add(self.merge_all(open)?))
+            Ok(sealed.saturating_add(self.merge_all(open, now_ms, |_| {})?))
         })
     }
 
@@ -121,7 +121,7 @@ impl Fjall {
             let bytes = self.read_block(segment, entry)?;
             let read = match (segment.meta.partition, name) {
                 (_, None) => Err(BlockError::Part("series' name")),
-                (Partition::Points(..), Some(_)) => rollup::decode(&bytes, |_| true).map(drop),
+                (Partition::Points(..), Some(_)) => rollup::decode(&bytes, rollup::Parts::All, |_| true).map(drop),
                 (_, Some((agent, check))) => {
                     Block::open(&bytes).and_then(|block| block.results(&agent, &check, |_| true).map(drop))
                 }

@@ -122,7 +122,7 @@ impl World {
             Step::Seal(deaths) => {
                 self.dies(*deaths, |store| store.with_open(|open| store.seal_now(open, self.now_ms)))
             }
-            Step::Merge(deaths) => self.dies(*deaths, |store| store.with_open(|open| store.merge_all(open))),
+            Step::Merge(deaths) => self.dies(*deaths, |store| store.with_open(|open| store.merge_all(open, self.now_ms, |_| {}))),
             Step::Expire(days, deaths) => {
                 self.store.with_open(|open| self.store.seal_now(open, self.now_ms)).unwrap();
                 self.now_ms += days * DAY_MS;
