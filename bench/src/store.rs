@@ -57,7 +57,7 @@ fn case(
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     let store = open(folder.path())?;
     fill(&store, series, jitter_ms)?;
-    store.compact(START_MS)?;
+    store.compact(START_MS, &mut |_, _| {})?;
     let (took, cpu) = (begun.elapsed(), cpu_seconds() - cpu);
     let peak = peak_bytes().context("peak memory cannot be read")?;
     let stats = store.stats()?;

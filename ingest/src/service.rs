@@ -64,7 +64,13 @@ fn maintain(ctx: &Context, store: Arc<dyn ResultStore>, retention: Retention, co
                     counters.sealed.inc_by(sealed);
                     counters.expired.inc_by(expired);
                     if sealed + merged + rolled_up + expired > 0 {
-                        tracing::info!(sealed, merged, rolled_up, expired, "the store was maintained, in results");
+                        tracing::info!(
+                            sealed,
+                            merged,
+                            rolled_up,
+                            expired,
+                            "the store was maintained, in results"
+                        );
                     }
                 }
                 // The writer opens the store again.

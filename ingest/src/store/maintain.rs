@@ -11,7 +11,7 @@ mod free;
 mod merge;
 pub(super) mod roll;
 mod seal;
-mod stream;
+pub(super) mod stream;
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -124,7 +124,8 @@ impl Fjall {
         };
         let mut points: Vec<Rolled> = Vec::new();
         let last = span.until_ms.saturating_sub(1);
-        let kept = |meta: &SegmentMeta| matches!(meta.partition, Partition::Points(of, _) if of == resolution);
+        let kept =
+            |meta: &SegmentMeta| matches!(meta.partition, Partition::Points(of, _) if of == resolution);
         for (segment, entry) in blocks(&view, id.results, (span.from_ms, last), kept) {
             let bytes = self.read_block(segment, entry)?;
             match rollup::decode(&bytes, parts, |name| name == metric) {

@@ -255,6 +255,16 @@ impl Segment {
             && (entry.first_s == FAR || at(entry.first_s) <= last_ms)
     }
 
+    /// When the block begins and ends, to the second, in milliseconds since 1970.
+    #[must_use]
+    pub fn span(&self, entry: &Entry) -> (u64, u64) {
+        let at = |seconds: u32| match seconds {
+            FAR => u64::MAX,
+            seconds => self.base_ms.saturating_add(u64::from(seconds).saturating_mul(1000)),
+        };
+        (at(entry.first_s), at(entry.last_s))
+    }
+
     /// # Errors
     /// As the file system says.
     pub fn read(&self, entry: &Entry) -> io::Result<Vec<u8>> {

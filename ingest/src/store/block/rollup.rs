@@ -211,7 +211,9 @@ mod tests {
         assert_eq!(decode(&bytes, Parts::All, |_| true).unwrap(), all);
         assert_eq!(decode(&bytes, Parts::All, |name| name == "a").unwrap(), all[1..]);
         let numbers = decode(&bytes, Parts::Numbers, |_| true).unwrap();
-        assert!(numbers[0].points.iter().zip(&points).all(|(a, b)| a.point == b.point && a.sketch.count() == 0));
+        assert!(
+            numbers[0].points.iter().zip(&points).all(|(a, b)| a.point == b.point && a.sketch.count() == 0)
+        );
         for at in [0, 4, bytes.len() / 2, bytes.len() - 1] {
             let mut bad = bytes.clone();
             bad[at] ^= 1;

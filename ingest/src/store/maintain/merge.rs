@@ -29,8 +29,7 @@ impl Fjall {
         for (partition, group) in partitions(open) {
             let largest = group.iter().map(|segment| segment.meta.bytes).max().unwrap_or(0);
             let all: u64 = group.iter().map(|segment| segment.meta.bytes).sum();
-            let complete =
-                is_complete(partition, now_ms) && (all - largest).saturating_mul(WORTH) >= largest;
+            let complete = is_complete(partition, now_ms) && (all - largest).saturating_mul(WORTH) >= largest;
             if group.len() >= SIDE_BY_SIDE || (group.len() > 1 && complete) {
                 merged = merged.saturating_add(self.merge_group(open, partition, &group, now_ms)?);
             }

@@ -58,8 +58,7 @@ impl Roller {
         for (metric, points) in self.metrics {
             for (resolution, points) in Resolution::ALL.into_iter().zip(points) {
                 for rolled in points {
-                    let part =
-                        parts.entry(Partition::of_points(resolution, rolled.point.at_ms)).or_default();
+                    let part = parts.entry(Partition::of_points(resolution, rolled.point.at_ms)).or_default();
                     match part.last_mut() {
                         Some(own) if own.metric == metric => own.points.push(rolled),
                         _ => part.push(MetricPoints { metric: metric.clone(), points: vec![rolled] }),

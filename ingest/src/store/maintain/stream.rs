@@ -12,7 +12,7 @@ use crate::store::{
 };
 
 /// Results of the same moment come in the order in which they were stored.
-pub(super) struct Merged<'a> {
+pub(in crate::store) struct Merged<'a> {
     store: &'a Fjall,
     agent: AgentId,
     check: CheckName,
@@ -32,7 +32,7 @@ struct Source<'a> {
 }
 
 impl<'a> Merged<'a> {
-    pub(super) fn new(
+    pub(in crate::store) fn new(
         store: &'a Fjall,
         (agent, check): (AgentId, CheckName),
         blocks: &[(&'a Segment, &'a [Entry])],
@@ -52,7 +52,7 @@ impl<'a> Merged<'a> {
     }
 
     /// The next result, and the segment that it lies in.
-    pub(super) fn next(&mut self) -> Result<Option<(&'a Segment, CheckResult)>, StoreError> {
+    pub(in crate::store) fn next(&mut self) -> Result<Option<(&'a Segment, CheckResult)>, StoreError> {
         let times = self.sources.iter().enumerate();
         let first = times.filter_map(|(at, source)| Some((source.next.as_ref()?.at_ms, at))).min();
         let Some((_, at)) = first else { return Ok(None) };
