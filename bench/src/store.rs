@@ -66,8 +66,11 @@ fn case(
     drop(store);
     let on_disk = folder_bytes(folder.path())?;
     progress(&format!(
-        "store {name}: {bytes:.3} bytes a sample in blocks, {:.3} with all files, {:.0} samples/s, {:.2} µs of CPU each",
+        "store {name}: {bytes:.3} bytes a sample in blocks, {:.3} with all files; {} points of roll-ups of {:.2} bytes; \
+         {:.0} samples/s, {:.2} µs of CPU each",
         number(on_disk) / number(samples),
+        stats.points,
+        number(stats.point_bytes) / number(stats.points.max(1)),
         number(samples) / took.as_secs_f64(),
         cpu * 1e6 / number(samples),
     ));

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use prometheus_client::metrics::counter::Counter;
 use protocol::{AgentId, CheckName, timestamp};
 use serde::Serialize;
 
@@ -86,7 +87,7 @@ pub struct Export {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Well,
-    /// Something is damaged; it is written to `out`.
+    /// Something is damaged, and that is said.
     Damaged,
 }
 
@@ -97,16 +98,16 @@ pub enum Outcome {
 pub fn run(command: &StoreCommand, out: &mut dyn Write, notes: &mut dyn Write) -> anyhow::Result<Outcome> {
     match command {
         StoreCommand::Check(place) => {
-            let findings = open(&place.data)?.check(&mut progress(notes, "blocks checked"))?;
+            let findings = open(&place.data)?.0.check(&mut progress(notes, "blocks checked"))?;
             print_findings(&findings, place.output, out)?;
             Ok(if findings.damaged.is_empty() { Outcome::Well } else { Outcome::Damaged })
         }
         StoreCommand::Compact(place) => {
-            let store = open(&place.data)?;
+            let (store, _) = open(&place.data)?;
             store.compact(service_kit::now_ms(), &mut progress(notes, "results merged"))?;
             print_stats(&store.stats()?, place.output, out)
         }
-        StoreCommand::Stats(place) => print_stats(&open(&place.data)?.stats()?, place.output, out),
+        StoreCommand::Stats(place) => print_stats(&open(&place.data)?.0.stats()?, place.output, out),
         StoreCommand::Export(export) => {
             let filter =
                 SeriesFilter { agent: export.agent.clone(), check: export.check.clone(), metric: None };
@@ -116,24 +117,31 @@ pub fn run(command: &StoreCommand, out: &mut dyn Write, notes: &mut dyn Write) -
                 serde_json::to_writer(&mut out, result).map_err(io::Error::from)?;
                 Ok(out.write_all(b"\n")?)
             };
-            let progress = &mut progress(notes, "checks exported");
-            open(&export.data)?.export(service_kit::now_ms(), &filter, span, print, progress)?;
+            let (store, damaged) = open(&export.data)?;
+            let now_ms = service_kit::now_ms();
+            store.export(now_ms, &filter, span, print, &mut progress(notes, "checks exported"))?;
             out.flush()?;
-            Ok(Outcome::Well)
+            if damaged.get() == 0 {
+                return Ok(Outcome::Well);
+            }
+            let count = damaged.get();
+            writeln!(notes, "{count} damaged parts of the store were left out: `store check` names them")?;
+            Ok(Outcome::Damaged)
         }
     }
 }
 
-/// A folder without a store is not made one.
-fn open(folder: &Path) -> anyhow::Result<Fjall> {
+/// A folder without a store is not made one. The counter is that of damaged parts.
+fn open(folder: &Path) -> anyhow::Result<(Fjall, Counter)> {
     ensure!(
         folder.join("db").is_dir(),
         "there is no store in {}: name its folder with --data",
         folder.display()
     );
-    let store = Fjall::new(folder, 0, Default::default())?;
+    let damaged = Counter::default();
+    let store = Fjall::new(folder, 0, damaged.clone())?;
     store.recover().context("cannot open the store")?;
-    Ok(store)
+    Ok((store, damaged))
 }
 
 /// Nobody reads more often.

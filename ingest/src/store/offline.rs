@@ -7,7 +7,7 @@ use super::{
     SeriesFilter, StoreError,
     block::{Block, BlockError, rollup},
     engine::{Fjall, HOUR_MS, Open, number},
-    maintain::stream::Merged,
+    maintain::stream::{Damaged, Merged},
     row::{self, Row},
     segment::{Entry, Partition, Segment},
 };
@@ -89,7 +89,8 @@ impl Fjall {
     }
 
     /// All results that the filter fits, from `from_ms` on and before `until_ms`, check by check in order of time. What
-    /// is in the hot log is sealed first, so that no more than a block of each segment is in memory.
+    /// is in the hot log is sealed first, so that no more than a block of each segment is in memory. Damaged blocks are
+    /// counted and left out.
     ///
     /// # Errors
     /// [`StoreError`], and those of `each`.
@@ -120,7 +121,7 @@ impl Fjall {
                 .map(|segment| (segment.as_ref(), segment.of_series(check.id.results)))
                 .filter(|(_, entries)| !entries.is_empty())
                 .collect();
-            let mut results = Merged::new(self, (check.agent, check.check), &blocks)?;
+            let mut results = Merged::new(self, (check.agent, check.check), &blocks, Damaged::Passed)?;
             while let Some((_, result)) = results.next()? {
                 if (from_ms..until_ms).contains(&result.at_ms) {
                     each(&result)?;

@@ -126,5 +126,10 @@ fn a_damaged_block_is_found_and_named_and_the_rest_serves() {
     assert_eq!((&damage["from_ms"], &damage["until_ms"]), (&START.into(), &(START + 99 * 60_000).into()));
 
     let export = run(folder.path(), &["export"]);
-    assert_eq!((export.status.code(), text(&export.stdout).lines().count()), (Some(0), 300));
+    assert_eq!((export.status.code(), text(&export.stdout).lines().count()), (Some(1), 300));
+    assert_eq!(
+        text(&export.stderr),
+        "1 damaged parts of the store were left out: `store check` names them\n"
+    );
+    assert_eq!(run(folder.path(), &["check"]).stdout, told.as_bytes(), "nothing was changed");
 }

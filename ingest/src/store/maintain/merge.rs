@@ -5,7 +5,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Switch, Writers, by_series, roll::Roller, stream::Merged};
+use super::{
+    Switch, Writers, by_series,
+    roll::Roller,
+    stream::{Damaged, Merged},
+};
 use crate::store::{
     StoreError,
     block::rollup::{self, MAX_POINTS, MetricPoints, Parts},
@@ -107,7 +111,8 @@ impl Fjall {
                 }
                 Partition::Day(_) | Partition::Stray(_) => {
                     let Some(name) = self.name_of(writers.open, series) else { continue };
-                    let (mut results, mut roller) = (Merged::new(self, name, &blocks)?, Roller::default());
+                    let mut results = Merged::new(self, name, &blocks, Damaged::Kept)?;
+                    let mut roller = Roller::default();
                     writers.add_results(partition, series, || {
                         Ok(results.next()?.map(|(segment, result)| {
                             if is_rolled && !segment.meta.rolled_up {
@@ -123,7 +128,8 @@ impl Fjall {
         Ok(())
     }
 
-    /// Roll up the days that are over. Returns how many results are rolled up now that were not.
+    /// Roll up one day that is over, so that sealing is not held up for long. Returns how many results are rolled up now
+    /// that were not.
     pub(in crate::store) fn roll_up(&self, open: &Open, now_ms: u64) -> Result<u64, StoreError> {
         let mut rolled = 0u64;
         for (partition, group) in partitions(open) {
@@ -144,6 +150,9 @@ impl Fjall {
                 self.switch(open, switch)?;
                 new = later;
             }
+            if rolled > 0 {
+                break;
+            }
         }
         Ok(rolled)
     }
@@ -156,7 +165,8 @@ impl Fjall {
     ) -> Result<(), StoreError> {
         for (series, blocks) in by_series(group) {
             let Some(name) = self.name_of(writers.open, series) else { continue };
-            let (mut results, mut roller) = (Merged::new(self, name, &blocks)?, Roller::default());
+            let mut results = Merged::new(self, name, &blocks, Damaged::Passed)?;
+            let mut roller = Roller::default();
             while let Some((_, result)) = results.next()? {
                 roller.add(&result);
             }
@@ -174,7 +184,10 @@ impl Fjall {
                 Ok(more) => more
                     .into_iter()
                     .for_each(|more| metrics.entry(more.metric).or_default().extend(more.points)),
-                Err(error) => self.keep_damaged(segment, entry, &bytes, &error)?,
+                Err(error) => {
+                    self.damaged_block(segment, entry, &error);
+                    self.keep_block(segment, entry, &bytes)?;
+                }
             }
         }
         let merged = |(metric, points)| MetricPoints { metric, points: rollup::merged(points) };
@@ -182,14 +195,12 @@ impl Fjall {
     }
 
     /// A damaged block goes with its segment: its bytes are kept in a file beside.
-    pub(super) fn keep_damaged(
+    pub(super) fn keep_block(
         &self,
         segment: &Segment,
         entry: &Entry,
         bytes: &[u8],
-        error: &crate::store::block::BlockError,
     ) -> Result<(), StoreError> {
-        self.damaged_block(segment, entry, error);
         let path = self.blocks().join(format!("{:012}-{}.damaged", segment.number, entry.series));
         service_kit::files::write_private(&path, bytes).map_err(self.failed_file("write"))
     }

@@ -18,6 +18,16 @@ pub(in crate::store) struct Merged<'a> {
     check: CheckName,
     /// In the order of storing.
     sources: Vec<Source<'a>>,
+    damaged: Damaged,
+}
+
+/// What becomes of a block that cannot be read. It is counted and left out in any case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Damaged {
+    /// Its segment stays.
+    Passed,
+    /// Its segment goes: its bytes are kept in a file beside.
+    Kept,
 }
 
 /// The blocks of one segment: in order of time themselves.
@@ -36,6 +46,7 @@ impl<'a> Merged<'a> {
         store: &'a Fjall,
         (agent, check): (AgentId, CheckName),
         blocks: &[(&'a Segment, &'a [Entry])],
+        damaged: Damaged,
     ) -> Result<Self, StoreError> {
         let source = |(segment, blocks): &(&'a Segment, &'a [Entry])| Source {
             segment,
@@ -44,7 +55,8 @@ impl<'a> Merged<'a> {
             results: Vec::new().into_iter(),
             size: 0,
         };
-        let mut merged = Self { store, agent, check, sources: blocks.iter().map(source).collect() };
+        let sources = blocks.iter().map(source).collect();
+        let mut merged = Self { store, agent, check, sources, damaged };
         for at in 0..merged.sources.len() {
             merged.advance(at)?;
         }
@@ -81,7 +93,12 @@ impl<'a> Merged<'a> {
                     source.size = results.iter().map(size).sum();
                     source.results = results.into_iter();
                 }
-                Err(error) => self.store.keep_damaged(source.segment, entry, &bytes, &error)?,
+                Err(error) => {
+                    self.store.damaged_block(source.segment, entry, &error);
+                    if self.damaged == Damaged::Kept {
+                        self.store.keep_block(source.segment, entry, &bytes)?;
+                    }
+                }
             }
             self.store.took_in_hand(self.in_hand());
         }
