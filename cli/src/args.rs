@@ -27,6 +27,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Up(UpArgs),
     InitBroker(InitBrokerArgs),
+    /// Look after a store of results that no process has open
+    #[command(subcommand)]
+    Store(ingest::tool::StoreCommand),
     #[command(flatten)]
     Client(ClientCommand),
 }
