@@ -11,7 +11,7 @@ use std::{
 use protocol::{CheckName, limits};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::host::ThisHost;
+use super::{host::ThisHost, sweep::Sweeps};
 use crate::core::{
     builtin::{Builtin, History, Measured, Memory, Options, Rates, Read, ReadHost, Waits},
     check::Check,
@@ -34,6 +34,7 @@ pub struct Builtins {
     known: Arc<Mutex<BTreeMap<CheckName, Known>>>,
     places: Arc<Semaphore>,
     path_places: Arc<Semaphore>,
+    sweeps: Sweeps,
     /// Where readings are remembered over restarts; nowhere when there is none.
     folder: Option<Arc<PathBuf>>,
 }
@@ -57,6 +58,7 @@ impl Default for Builtins {
             known: Arc::default(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             path_places: Arc::new(Semaphore::new(PATHS_AT_ONCE)),
+            sweeps: Sweeps::default(),
             folder: None,
         }
     }
@@ -124,14 +126,12 @@ impl Builtins {
             Read::Host(read) => read,
             Read::Net(_) => return Err("it is read over the network".to_owned()),
         };
-        let places = match builtin.waits(options) {
-            Waits::Nothing => {
-                let _busy = self.begin(check, builtin, options)?;
-                return self.take(check, builtin, read, options, until);
-            }
-            Waits::Host => &self.places,
-            Waits::Paths => &self.path_places,
-        };
+        let waits = builtin.waits(options);
+        if waits == Waits::Nothing || (waits == Waits::Processes && self.sweeps.are_short()) {
+            let _busy = self.begin(check, builtin, options)?;
+            return self.take(check, builtin, read, options, until);
+        }
+        let places = if waits == Waits::Paths { &self.path_places } else { &self.places };
         let failed = |error: &dyn std::fmt::Display| format!("the reading failed: {error}");
         let place = Arc::clone(places).acquire_owned().await.map_err(|error| failed(&error))?;
         let busy = self.begin(check, builtin, options)?;
@@ -154,7 +154,7 @@ impl Builtins {
     ) -> Result<(Measured, bool), String> {
         let now = protocol::duration::millis(self.started.elapsed());
         let before = self.known().get(check).and_then(|known| known.history.before(now));
-        let host = ThisHost { memory: self.recall(check, builtin), until };
+        let host = ThisHost { memory: self.recall(check, builtin), until, sweeps: self.sweeps.clone() };
         // Not under the lock: a reading may hang.
         let mut rates = Rates::new(now, before.as_deref());
         let measured = read(&host, options, &mut rates)?;
