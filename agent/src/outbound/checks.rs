@@ -1,7 +1,7 @@
 //! Running the checks: the schedule says when, the prober how, and the result goes to the spool.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -65,7 +65,7 @@ pub struct Checks {
     schedule: Schedule,
     runs: JoinSet<()>,
     names: HashMap<Id, CheckName>,
-    cancels: BTreeMap<CheckName, CancellationToken>,
+    cancels: HashMap<CheckName, CancellationToken>,
     pauses: Arc<Mutex<Pauses>>,
     pulse: (mpsc::Sender<oneshot::Sender<()>>, mpsc::Receiver<oneshot::Sender<()>>),
     /// Runs that were asked for and wait for one of the same check to end.
@@ -102,7 +102,7 @@ impl Checks {
             schedule: Schedule::default(),
             runs: JoinSet::new(),
             names: HashMap::new(),
-            cancels: BTreeMap::new(),
+            cancels: HashMap::new(),
             pauses: Arc::new(Mutex::new(Pauses::new(0))),
             pulse: mpsc::channel(1),
             waiting: Vec::new(),

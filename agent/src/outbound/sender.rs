@@ -42,7 +42,7 @@ const READ: usize = 512;
 /// A result that is older when it is first sent is history (G6).
 const FRESH_MS: u64 = 60_000;
 /// Results that come within this time are synced and sent together.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(50);
 /// How often to look whether something is due, while something is under way.
 const TICK: Duration = Duration::from_secs(1);
 /// And while nothing is: only age ends results then. Each look wakes the host.

@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags, RawDir, open, openat};
 
 use crate::core::builtin::{NAMES, Process};
 
-/// How old what is shared may be: little beside the shortest time between two runs.
-const SHARED: Duration = Duration::from_millis(50);
+/// How old what is shared may be: a tenth of the shortest time between two runs.
+const SHARED: Duration = Duration::from_millis(100);
 /// Where readings are further apart, nothing is kept in memory for the next one.
 const OFTEN: Duration = Duration::from_secs(1);
 /// So many processes are read in a few milliseconds.
@@ -54,7 +54,7 @@ impl Sweeps {
     }
 }
 
-/// Below one open folder, and each with a single read: a third of what it costs by whole paths.
+/// Below one open folder, and each with a single read: whole paths cost more.
 fn sweep() -> rustix::io::Result<Vec<Process>> {
     let folder = open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let (mut buffer, mut found) = ([MaybeUninit::uninit(); 8 * 1024], Vec::new());
