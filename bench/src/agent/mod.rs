@@ -26,7 +26,7 @@ use crate::{
     figure::{Figure, Rounds},
     progress,
 };
-use bare::Measured;
+use bare::{How, Measured};
 use stack::Stack;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -195,7 +195,7 @@ async fn work(
     extent: &Extent,
 ) -> anyhow::Result<Vec<Figure>> {
     // As many as the core can do, and more: an agent that is not busy would be compared with one that is.
-    let most = bare::run(core, COMMAND, extent.window).await?.rate;
+    let most = bare::run(How::Tokio, core, COMMAND, extent.window).await?.rate;
     let mut checks = extent.shell_checks;
     while f64::from(checks) < most * 1.1 && extent.nagios {
         checks += 500;
@@ -204,9 +204,11 @@ async fn work(
         .apply(documents((0..checks).map(|n| (format!("shell_{n}"), "1s", format!("command: {COMMAND}")))))
         .await?;
     let before = before();
-    let (mut bare, mut shell, mut shell_before) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut alone) = (Vec::new(), Vec::new());
+    let (mut shell, mut shell_before) = (Vec::new(), Vec::new());
     for round in 1..=extent.rounds {
-        bare.push(bare::run(core, COMMAND, extent.window).await?);
+        bare.push(bare::run(How::Tokio, core, COMMAND, extent.window).await?);
+        alone.push(bare::run(How::Alone, core, COMMAND, extent.window / 2).await?);
         shell.push(load(stack, program, core, extent).await?);
         if let Some(before) = &before {
             shell_before.push(load(stack, before, core, extent).await?);
@@ -279,6 +281,7 @@ async fn work(
         new("shell", "cpu", &cpu(&shell), "nagios4", &cpu(&nagios))?,
         new("shell", "cpu", &cpu(&shell), "bash agent", &script)?
             .held_to("ratio <= 1/80", |it| it.ratio <= 1.0 / 80.0),
+        new("shell_alone", "cpu", &cpu(&alone), "bash agent", &script)?,
         new("builtin", "cpu", &cpu(&builtin), "bash agent", &script)?
             .held_to("ratio <= 1/1000", |it| it.ratio <= 1.0 / 1000.0),
     ]);
