@@ -103,34 +103,23 @@ fn until(text: &[u8], end: u8) -> Option<(&str, &[u8])> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use protocol::{Metric, Origin, Scalar, Status, result::Usage};
+    use protocol::{Metric, Scalar, Status, result::Usage};
 
     use super::*;
 
     fn result(check: &str, output: String, metrics: Vec<String>) -> CheckResult {
         let metric =
             |name| Metric { name, value: 1.5, unit: None, warn: None, crit: None, min: None, max: None };
+        let (agent, check) = (AgentId::new("web-01").unwrap(), CheckName::new(check).unwrap());
         CheckResult {
-            v: 1,
-            agent: AgentId::new("web-01").unwrap(),
-            check: CheckName::new(check).unwrap(),
-            epoch: 0,
-            seq: 0,
-            at_ms: 1_795_000_000_000,
-            status: Status::Warning,
             value: Scalar::number(5.0),
             unit: Some("\"epoch\":0,\"seq\":0".to_owned()),
             metrics: metrics.into_iter().map(metric).collect(),
             output,
             exit_code: Some(1),
-            signal: None,
             usage: Some(Usage { cpu_us: 5, memory_bytes: 6 }),
-            duration_ms: 1,
             revision: 7,
-            origin: Origin::Agent,
-            replayed: false,
-            skipped: 0,
-            id: None,
+            ..CheckResult::new(agent, check, 1_795_000_000_000, Status::Warning)
         }
     }
 
