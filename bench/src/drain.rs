@@ -154,7 +154,8 @@ fn fill(folder: &Path, results: u64) -> anyhow::Result<()> {
     let now = service_kit::now_ms();
     let (mut spool, _) = agent::store::spool::Spool::open(folder, limits, now)?;
     for n in 0..results {
-        spool.append(now, 0, &protocol::encode(&sample(n)?)?)?;
+        let unnumbered = CheckResult { epoch: 0, seq: 0, ..sample(n)? };
+        spool.append(now, 0, &protocol::encode(&unnumbered)?)?;
     }
     Ok(spool.sync()?)
 }

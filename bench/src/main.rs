@@ -23,7 +23,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_drain", "predict", "store", "alert", "config"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_work", "agent_drain", "predict", "store", "alert", "config"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -57,8 +57,15 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if wanted("ingest") {
         figures.extend(runtime.block_on(ingest::run(args.quick)).context("ingest")?);
     }
-    if wanted("agent") {
-        figures.extend(runtime.block_on(agent::run(args.quick)).context("agent")?);
+    // The second is a part of the first.
+    let named = |name: &str| args.names.iter().any(|named| named == name);
+    let part = if wanted("agent") {
+        Some(agent::Part::All)
+    } else {
+        named("agent_work").then_some(agent::Part::Work)
+    };
+    if let Some(part) = part {
+        figures.extend(runtime.block_on(agent::run(args.quick, part)).context("agent")?);
     }
     if wanted("agent_drain") {
         figures.extend(runtime.block_on(drain::run(args.quick)).context("agent_drain")?);

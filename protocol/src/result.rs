@@ -90,9 +90,15 @@ impl CheckResult {
     pub fn message_id(&self) -> String {
         match &self.id {
             Some(id) => format!("{}:{id}", self.agent),
-            None => format!("{}:{}:{}", self.agent, self.epoch, self.seq),
+            None => message_id(&self.agent, self.epoch, self.seq),
         }
     }
+}
+
+/// [`CheckResult::message_id`] of a result that an agent numbered.
+#[must_use]
+pub fn message_id(agent: &AgentId, epoch: u64, seq: u64) -> String {
+    format!("{agent}:{epoch}:{seq}")
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's form

@@ -13,5 +13,6 @@ pub mod perfdata;
 pub mod policy;
 pub mod resolve;
 pub mod schedule;
+pub mod spooled;
 pub mod timetable;
 pub mod trust;

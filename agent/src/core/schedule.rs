@@ -9,7 +9,7 @@
 //!
 //! Checks with a cron expression stand in a [`Timetable`], by the clock on the wall.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use protocol::{
     CheckName,
@@ -23,14 +23,14 @@ const FIRST_WITHIN_MS: u64 = 2_000;
 
 #[derive(Debug, Default)]
 pub struct Schedule {
-    entries: BTreeMap<CheckName, Entry>,
+    entries: HashMap<CheckName, Entry>,
     /// When each entry is due, all but those whose first run waits for an overlapping one to end.
     queue: BTreeSet<(u64, CheckName)>,
     /// Apart from the entries, since a check that was removed may still be ending when it is added again.
-    running: BTreeSet<CheckName>,
+    running: HashSet<CheckName>,
     timetable: Timetable,
     /// Runs left out since the last start.
-    left_out: BTreeMap<CheckName, u64>,
+    left_out: HashMap<CheckName, u64>,
 }
 
 #[derive(Debug)]
@@ -171,6 +171,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;

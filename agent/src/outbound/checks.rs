@@ -1,7 +1,7 @@
 //! Running the checks: the schedule says when, the prober how, and the result goes to the spool.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -29,6 +29,10 @@ use crate::{
     },
     store::results::Results,
 };
+
+/// Checks that are due within this time, in milliseconds, begin together: to be woken for each costs more than most of
+/// them.
+const TOGETHER_MS: u64 = 20;
 
 /// Milliseconds since 1970 as they were at the start, and from then on by a clock that does not jump.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +65,7 @@ pub struct Checks {
     schedule: Schedule,
     runs: JoinSet<()>,
     names: HashMap<Id, CheckName>,
-    cancels: BTreeMap<CheckName, CancellationToken>,
+    cancels: HashMap<CheckName, CancellationToken>,
     pauses: Arc<Mutex<Pauses>>,
     pulse: (mpsc::Sender<oneshot::Sender<()>>, mpsc::Receiver<oneshot::Sender<()>>),
     /// Runs that were asked for and wait for one of the same check to end.
@@ -98,7 +102,7 @@ impl Checks {
             schedule: Schedule::default(),
             runs: JoinSet::new(),
             names: HashMap::new(),
-            cancels: BTreeMap::new(),
+            cancels: HashMap::new(),
             pauses: Arc::new(Mutex::new(Pauses::new(0))),
             pulse: mpsc::channel(1),
             waiting: Vec::new(),
@@ -144,7 +148,8 @@ impl Checks {
                     self.start(&name, None);
                 }
             }
-            let wake = self.schedule.next_wake().map(|at| at.saturating_sub(self.clock.now()));
+            let together = |at: u64| at.checked_next_multiple_of(TOGETHER_MS).unwrap_or(at);
+            let wake = self.schedule.next_wake().map(|at| together(at).saturating_sub(self.clock.now()));
             let by_clock = self.schedule.wait_by_clock(service_kit::now_ms());
             let wake = wake.into_iter().chain(by_clock).min().unwrap_or(3_600_000);
             let wake = Duration::from_millis(wake);
@@ -152,7 +157,12 @@ impl Checks {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wake) => {}
                 Some(asked) = self.pulse.1.recv() => drop(asked.send(())),
-                Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.runs.join_next_with_id() => {
+                    self.ended(ended);
+                    while let Some(ended) = self.runs.try_join_next_with_id() {
+                        self.ended(ended);
+                    }
+                }
                 Some(order) = orders.recv() => self.ordered(order),
                 changed = plan.changed() => match changed {
                     Ok(()) => {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber, client::PublishErrorKind};
+use async_nats::{Client, HeaderMap, StatusCode, Subscriber, client::PublishErrorKind};
 use futures_util::{FutureExt, StreamExt};
 use protocol::CheckResult;
 use serde::Deserialize;
@@ -16,6 +16,8 @@ use service_kit::{
     publish::{ACK_TIMEOUT, PublishError},
     report,
 };
+
+use crate::core::spooled::Message;
 
 /// How long the client's own buffer may stay full before a publish counts as failed.
 const BUFFER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,8 +105,7 @@ impl Publisher {
         &mut self,
         what: What,
         subject: String,
-        id: &str,
-        body: Vec<u8>,
+        Message { id, body }: Message,
     ) -> Result<(), Outcome> {
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
@@ -161,7 +162,7 @@ impl Publisher {
         }
     }
 
-    fn acknowledged(&mut self, message: &Message) -> Option<Outcome> {
+    fn acknowledged(&mut self, message: &async_nats::Message) -> Option<Outcome> {
         let number = message.subject.strip_prefix(self.inbox.as_str())?.parse::<u64>().ok()?;
         // It may have been given up before.
         let Waiting { what, subject, size, .. } = self.waiting.remove(&number)?;

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{StreamExt, future::BoxFuture};
 use protocol::{
-    AgentId, CheckResult, VERSION,
+    AgentId, CheckName, CheckResult, VERSION,
     stored::{Stored, StoredRequest},
     subject,
 };
@@ -22,6 +22,7 @@ use crate::{
     core::{
         delivery::{Delivery, Lane, Send},
         pace::Pace,
+        spooled::Message,
     },
     metrics::Metrics,
     outbound::{
@@ -41,7 +42,7 @@ const READ: usize = 512;
 /// A result that is older when it is first sent is history (G6).
 const FRESH_MS: u64 = 60_000;
 /// Results that come within this time are synced and sent together.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(50);
 /// How often to look whether something is due, while something is under way.
 const TICK: Duration = Duration::from_secs(1);
 /// And while nothing is: only age ends results then. Each look wakes the host.
@@ -214,14 +215,14 @@ impl State {
                         self.delivery.skip_to(lane, end);
                     }
                     let mut sent = 0;
-                    for Kept { seq, kept_ms, result } in kept {
-                        let Some(Send { again, .. }) = self.delivery.send(lane, seq) else { continue };
-                        let late = again || backlog || self.is_old(kept_ms, result.at_ms);
+                    for kept in kept {
+                        let Some(Send { again, .. }) = self.delivery.send(lane, kept.seq) else { continue };
+                        let late = again || backlog || self.is_old(&kept);
                         sent += 1;
                         if again {
                             self.sender.metrics.resent.inc();
                         }
-                        if !self.publish(seq, CheckResult { replayed: late, ..result }).await {
+                        if !self.publish(kept.seq, &kept.spooled.check, kept.message(late)).await {
                             break;
                         }
                     }
@@ -252,17 +253,14 @@ impl State {
 
     /// Whether a result is history when it is sent for the first time. The agent's own clock does not notice a suspended
     /// host, and the host's clock may have been set: what is old by either is old, and so is what comes from the future.
-    fn is_old(&self, kept_ms: u64, at_ms: u64) -> bool {
-        let now = self.now();
-        now.saturating_sub(kept_ms) > FRESH_MS
-            || kept_ms.saturating_sub(now) > FRESH_MS
-            || now_ms().saturating_sub(at_ms) > FRESH_MS
+    fn is_old(&self, kept: &Kept) -> bool {
+        self.now().abs_diff(kept.kept_ms) > FRESH_MS || now_ms().saturating_sub(kept.spooled.at_ms) > FRESH_MS
     }
 
     /// `false` when no more should be sent now.
-    async fn publish(&mut self, seq: u64, result: CheckResult) -> bool {
+    async fn publish(&mut self, seq: u64, check: &CheckName, message: Message) -> bool {
         let what = What::Numbered { epoch: self.epoch, seq };
-        match self.hand_over(what, &result).await {
+        match self.hand_over(what, check, message).await {
             Ok(()) => true,
             Err(outcome) => {
                 self.published(vec![outcome]).await;
@@ -279,18 +277,21 @@ impl State {
         for mut result in self.sender.results.take_unnumbered(1).await {
             result.replayed = now_ms().saturating_sub(result.at_ms) > FRESH_MS;
             self.unnumbered_in_flight = true;
-            if let Err(outcome) = self.hand_over(What::Unnumbered(Box::new(result.clone())), &result).await {
+            let (check, message) = (result.check.clone(), Message::of(&result));
+            let what = What::Unnumbered(Box::new(result));
+            let handed_over = match message {
+                Ok(message) => self.hand_over(what, &check, message).await,
+                Err(error) => Err((what, Err(Failure::TooLarge(error.to_string())))),
+            };
+            if let Err(outcome) = handed_over {
                 self.published(vec![outcome]).await;
             }
         }
     }
 
-    async fn hand_over(&mut self, what: What, result: &CheckResult) -> Result<(), Outcome> {
-        let subject = subject::result(&self.sender.agent, &result.check);
-        match protocol::encode(result) {
-            Ok(body) => self.publisher.publish(what, subject, &result.message_id(), body).await,
-            Err(error) => Err((what, Err(Failure::TooLarge(error.to_string())))),
-        }
+    async fn hand_over(&mut self, what: What, check: &CheckName, message: Message) -> Result<(), Outcome> {
+        let subject = subject::result(&self.sender.agent, check);
+        self.publisher.publish(what, subject, message).await
     }
 
     async fn published(&mut self, outcomes: Vec<Outcome>) {
@@ -352,12 +353,13 @@ impl State {
         while self.cut.len() > WINDOW {
             self.cut.pop_first();
         }
-        if let Some(Kept { result, kept_ms, .. }) = found.and_then(|kept| kept.into_iter().next())
-            && result.seq == seq
+        if let Some(kept) = found.and_then(|kept| kept.into_iter().next())
+            && kept.seq == seq
+            && let Ok(result) = kept.result()
+            && let Ok(message) = Message::of(&cut(CheckResult { replayed: self.is_old(&kept), ..result }))
         {
             self.sender.metrics.results_cut.inc();
-            let replayed = self.is_old(kept_ms, result.at_ms);
-            self.publish(seq, cut(CheckResult { replayed, ..result })).await;
+            self.publish(seq, &kept.spooled.check, message).await;
             return;
         }
         self.sender.results.spool(move |spool| spool.give_up(seq)).await;

@@ -30,22 +30,20 @@ pub enum Parsed<'a> {
     Damaged,
 }
 
-/// `None` when the payload is longer than [`PAYLOAD`].
+/// Add `record` to `bytes`. `None` when its payload is longer than [`PAYLOAD`].
 #[must_use]
-pub fn encode(record: &Record<'_>) -> Option<Vec<u8>> {
+pub fn encode(record: &Record<'_>, bytes: &mut Vec<u8>) -> Option<()> {
     if record.payload.len() > PAYLOAD {
         return None;
     }
     let length = u32::try_from(HEADER - PREFIX + record.payload.len()).ok()?;
-    let mut bytes = Vec::with_capacity(HEADER + record.payload.len());
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(&record.index.to_le_bytes());
-    bytes.extend_from_slice(&record.at_ms.to_le_bytes());
-    bytes.extend_from_slice(record.payload);
-    let crc = crc32fast::hash(bytes.get(PREFIX..)?);
-    bytes.get_mut(4..PREFIX)?.copy_from_slice(&crc.to_le_bytes());
-    Some(bytes)
+    let (index, at_ms) = (record.index.to_le_bytes(), record.at_ms.to_le_bytes());
+    let mut crc = crc32fast::Hasher::new();
+    [&index, &at_ms, record.payload].into_iter().for_each(|part| crc.update(part));
+    for part in [&length.to_le_bytes(), &crc.finalize().to_le_bytes(), &index[..], &at_ms, record.payload] {
+        bytes.extend_from_slice(part);
+    }
+    Some(())
 }
 
 #[must_use]
@@ -75,7 +73,8 @@ mod tests {
 
     #[test]
     fn a_payload_that_is_too_long_is_refused() {
-        assert_eq!(encode(&Record { index: 1, at_ms: 1, payload: &vec![0; PAYLOAD + 1] }), None);
+        let record = Record { index: 1, at_ms: 1, payload: &vec![0; PAYLOAD + 1] };
+        assert_eq!(encode(&record, &mut Vec::new()), None);
     }
 
     proptest! {
@@ -85,7 +84,8 @@ mod tests {
             part in any::<prop::sample::Index>(), flip in any::<prop::sample::Index>(),
         ) {
             let record = Record { index, at_ms, payload: &payload };
-            let mut bytes = encode(&record).unwrap();
+            let mut bytes = Vec::new();
+            encode(&record, &mut bytes).unwrap();
             let length = bytes.len();
             prop_assert_eq!(parse(&bytes), Parsed::Record(record, length));
             prop_assert_eq!(parse(&bytes[..part.index(length)]), Parsed::Partial);

@@ -15,11 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{CheckResult, limits};
+use protocol::{CheckResult, DecodeError};
 use tokio::sync::{Notify, oneshot};
 
 use super::spool::{Entry, Limits, RolledBack, Spool, SpoolError};
-use crate::{core::output::fit, metrics::Metrics};
+use crate::{
+    core::{
+        output::fit,
+        spooled::{Message, Spooled},
+    },
+    metrics::Metrics,
+};
 
 /// Results, and bytes of them, in memory at most while the spool cannot be written.
 const OVERFLOW: usize = 1_000;
@@ -72,13 +78,27 @@ struct Inner {
     metrics: Metrics,
 }
 
-/// A result that is to be sent, as it stands in the spool.
+/// A result that is to be sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
+    pub epoch: u64,
     pub seq: u64,
     /// When it was spooled, by the agent's clock in milliseconds since 1970.
     pub kept_ms: u64,
-    pub result: CheckResult,
+    pub spooled: Spooled,
+}
+
+impl Kept {
+    #[must_use]
+    pub fn message(&self, replayed: bool) -> Message {
+        self.spooled.message(self.epoch, self.seq, replayed)
+    }
+
+    /// # Errors
+    /// [`DecodeError`] when it is no result after all.
+    pub fn result(&self) -> Result<CheckResult, DecodeError> {
+        self.spooled.result(self.epoch, self.seq)
+    }
 }
 
 impl Results {
@@ -140,19 +160,19 @@ impl Results {
         if burst {
             tokio::time::sleep(TOGETHER).await;
         }
-        let (arrived, written, added) =
-            (Arc::clone(&self.arrived), Arc::clone(&self.written), Arc::clone(&self.added));
-        self.with(move |inner| {
-            let all = std::mem::take(&mut *arrived.lock().unwrap_or_else(PoisonError::into_inner));
-            for Arrived { now_ms, mut result, kept } in all {
-                fit(&mut result);
-                // Whoever does not wait any more does not need it.
-                let _gone = kept.send(inner.add(now_ms, result));
-            }
+        let (arrived, written) = (Arc::clone(&self.arrived), Arc::clone(&self.written));
+        let kept = self.with(move |inner| {
+            let mut arrived = std::mem::take(&mut *arrived.lock().unwrap_or_else(PoisonError::into_inner));
+            inner.add(&mut arrived);
             *written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            added.notify_one();
-        })
-        .await;
+            arrived
+        });
+        // On this thread: to wake each of them from another one costs more than to write its result.
+        for Arrived { kept, result, .. } in kept.await {
+            // Whoever does not wait any more does not need it.
+            let _gone = kept.send(result);
+        }
+        self.added.notify_one();
     }
 
     /// Resolves after results were added.
@@ -170,7 +190,7 @@ impl Results {
         .await
     }
 
-    /// Results to send from `seq` on, at most `count`, each with its epoch and number. What cannot be read is counted
+    /// Results to send from `seq` on, at most `count`. What cannot be read is counted
     /// and left out.
     ///
     /// # Errors
@@ -183,11 +203,8 @@ impl Results {
                 let Some(last) = entries.last() else { break };
                 seq = last.seq + 1;
                 for Entry { seq, at_ms, payload } in entries {
-                    match protocol::decode::<CheckResult>(&payload, limits::RESULT) {
-                        Ok(result) => {
-                            let result = CheckResult { epoch, seq, ..result };
-                            kept.push(Kept { seq, kept_ms: at_ms, result });
-                        }
+                    match Spooled::read(payload) {
+                        Ok(spooled) => kept.push(Kept { epoch, seq, kept_ms: at_ms, spooled }),
                         Err(error) => {
                             inner.spool.give_up(seq);
                             tracing::error!(seq, %error, "a result in the spool cannot be read and is lost");
@@ -310,33 +327,46 @@ impl Seen {
 }
 
 impl Inner {
-    fn add(&mut self, now_ms: u64, mut result: CheckResult) -> CheckResult {
-        let appended = protocol::encode(&result).map_err(|error| error.to_string()).and_then(|body| {
-            let appended = self.spool.append(now_ms, self.unaccounted, &body);
-            appended.map_err(|error| service_kit::report(&error))
-        });
-        match appended {
-            Ok(seq) => {
-                let lost = std::mem::take(&mut self.unaccounted);
-                self.lost |= lost > 0;
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!(lost, "the spool can be written again");
+    /// All in one write, or else one by one: what of them the disk does not take is kept in memory.
+    fn add(&mut self, arrived: &mut [Arrived]) {
+        arrived.iter_mut().for_each(|arrived| fit(&mut arrived.result));
+        if arrived.len() < 2 || self.append(arrived).is_err() {
+            for one in arrived.chunks_mut(1) {
+                if let (Err(reason), Some(Arrived { result, .. })) = (self.append(one), one.first_mut()) {
+                    self.overflow(result, &reason);
                 }
-                (result.epoch, result.seq) = (self.spool.epoch(), seq);
-            }
-            Err(reason) => {
-                self.metrics.spool_errors.inc();
-                if !self.failing {
-                    tracing::error!(reason, "results are kept in memory: the spool cannot be written");
-                }
-                self.failing = true;
-                self.unnumbered += 1;
-                result.id = Some(format!("unspooled:{}:{}:{}", result.check, result.at_ms, self.unnumbered));
-                self.queue(result.clone(), false);
             }
         }
         self.measure();
-        result
+    }
+
+    /// To the spool, with their numbers; none of them on failure.
+    fn append(&mut self, arrived: &mut [Arrived]) -> Result<(), String> {
+        let bodies = arrived.iter().map(|arrived| protocol::encode(&arrived.result));
+        let bodies = bodies.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let now_ms = arrived.iter().map(|arrived| arrived.now_ms).max().unwrap_or_default();
+        let first = self.spool.append_all(now_ms, self.unaccounted, &bodies);
+        let first = first.map_err(|error| service_kit::report(&error))?;
+        for (arrived, seq) in arrived.iter_mut().zip(first..) {
+            (arrived.result.epoch, arrived.result.seq) = (self.spool.epoch(), seq);
+        }
+        let lost = std::mem::take(&mut self.unaccounted);
+        self.lost |= lost > 0;
+        if std::mem::take(&mut self.failing) {
+            tracing::info!(lost, "the spool can be written again");
+        }
+        Ok(())
+    }
+
+    fn overflow(&mut self, result: &mut CheckResult, reason: &str) {
+        self.metrics.spool_errors.inc();
+        if !self.failing {
+            tracing::error!(reason, "results are kept in memory: the spool cannot be written");
+        }
+        self.failing = true;
+        self.unnumbered += 1;
+        result.id = Some(format!("unspooled:{}:{}:{}", result.check, result.at_ms, self.unnumbered));
+        self.queue(result.clone(), false);
     }
 
     fn queue(&mut self, result: CheckResult, front: bool) {
@@ -417,7 +447,7 @@ mod tests {
         results.add(1, result("again")).await;
         assert_eq!(results.take_unnumbered(1).await, []);
         let again = results.read(1, 9).await.unwrap().pop().unwrap();
-        assert_eq!(again.result.output, "again");
+        assert_eq!(again.result().unwrap().output, "again");
         let dropped = metrics.overflow_dropped.get();
         assert!(dropped > 60 && results.take_lost());
         assert_eq!(again.seq, 2 + dropped, "those that were dropped are missing in the numbers");

@@ -222,29 +222,49 @@ impl Spool {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Number `payload` and keep it. `missed` results before it were lost: their numbers are left out, so that
-    /// whoever counts finds them missing.
+    /// Number `payload` and keep it, as [`Self::append_all`] does.
     ///
     /// # Errors
-    /// [`SpoolError`] when it could not be written whole; then no number was used.
+    /// As there.
     pub fn append(&mut self, now_ms: u64, missed: u64, payload: &[u8]) -> Result<u64, SpoolError> {
-        let index = self.next.saturating_add(missed);
-        let record = Record { index, at_ms: now_ms, payload };
-        let bytes = record::encode(&record).ok_or(SpoolError::TooLarge(payload.len()))?;
+        self.append_all(now_ms, missed, &[payload])
+    }
+
+    /// Number `payloads` in their order and keep them, in one write: all or none of them. Returns the number of the first.
+    /// `missed` results before it were lost: their numbers are left out, so that whoever counts finds them missing.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when they could not be written whole, or are more than a segment holds; then no number was used.
+    pub fn append_all<P: AsRef<[u8]>>(
+        &mut self,
+        now_ms: u64,
+        missed: u64,
+        payloads: &[P],
+    ) -> Result<u64, SpoolError> {
+        let first = self.next.saturating_add(missed);
+        let (mut bytes, mut next) = (Vec::new(), first);
+        for payload in payloads.iter().map(AsRef::as_ref) {
+            let record = Record { index: next, at_ms: now_ms, payload };
+            record::encode(&record, &mut bytes).ok_or(SpoolError::TooLarge(payload.len()))?;
+            next += 1;
+        }
+        if payloads.len() > 1 && bytes.len() as u64 > self.largest_segment() {
+            return Err(SpoolError::TooLarge(bytes.len()));
+        }
         let length = bytes.len() as u64;
         self.make_room(now_ms, length)?;
         let Some(active) = self.segments.back_mut() else { return Err(self.io("append")(no_segment())) };
         if let Err(error) = self.active.write_all_at(&bytes, active.bytes) {
             // What was written of it must not be taken for the front of the next record.
             self.broken = self.active.set_len(active.bytes).is_err();
-            return Err(self.io("append a result")(error));
+            return Err(self.io("append results")(error));
         }
         active.bytes += length;
-        active.end = index + 1;
+        active.end = next;
         active.newest_ms = active.newest_ms.max(now_ms);
-        self.next = index + 1;
+        self.next = next;
         self.unsynced = true;
-        Ok(index - self.numbering.base)
+        Ok(first - self.numbering.base)
     }
 
     /// Make everything that was appended durable (`fdatasync`).
@@ -429,8 +449,12 @@ impl Spool {
         first.unwrap_or(self.next).max(self.stored + 1)
     }
 
+    fn largest_segment(&self) -> u64 {
+        (self.limits.max_bytes / 8).clamp(1, LARGEST_SEGMENT)
+    }
+
     fn make_room(&mut self, now_ms: u64, length: u64) -> Result<(), SpoolError> {
-        let largest = (self.limits.max_bytes / 8).clamp(1, LARGEST_SEGMENT);
+        let largest = self.largest_segment();
         let full = |active: &Segment| active.bytes > 0 && active.bytes + length > largest;
         if self.broken || self.segments.back().is_some_and(full) {
             self.roll(now_ms)?;

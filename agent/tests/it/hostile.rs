@@ -169,6 +169,35 @@ async fn g10_gigabytes_and_binaries_are_printed_in_vain() {
 }
 
 #[tokio::test]
+async fn g10_what_prints_on_without_end_after_the_command_does_not_hold_it_up() {
+    let mark = mark("prints-on");
+    // The command itself ends at once.
+    let ran = for_at_most(shell(&format!("echo 42; yes {mark} &")), 60_000).await;
+    assert_eq!((ran.finding.exit_code, ran.timed_out), (Some(0), false));
+    assert!(ran.finding.output.starts_with("42\n") && ran.finding.output.len() < limits::OUTPUT + 10);
+    none_is_left(&mark).await;
+}
+
+#[tokio::test]
+async fn all_of_a_short_output_is_kept_and_more_than_a_pipe_holds_too() {
+    for (size, command) in
+        [(0, "true"), (5, "printf 12345"), (60_000, "head -c 60000 /dev/zero | tr '\\0' x")]
+    {
+        let ran = for_at_most(shell(command), 60_000).await;
+        assert_eq!(ran.finding.output.len(), size, "{command}");
+    }
+    // The kernel's pipes hold 64 KiB: the writer waits until somebody reads.
+    let mut settings = limited(Limits { output_bytes: Some(1 << 16), ..Limits::default() });
+    settings.stdin = Some("x".repeat(200_000));
+    let check = text(shell("cat; echo end >&2"), settings, 60_000);
+    let ran = Prober::default().run(&check, &CancellationToken::new()).await.unwrap();
+    assert_eq!((ran.finding.exit_code, ran.timed_out), (Some(0), false));
+    assert!(ran.finding.output.ends_with("[cut]"), "{}", ran.finding.output.len());
+    let ran = for_at_most(shell("head -c 300000 /dev/zero | tr '\\0' x; exit 5"), 60_000).await;
+    assert_eq!(ran.finding.exit_code, Some(5));
+}
+
+#[tokio::test]
 async fn what_closes_its_output_and_lives_on_is_still_timed() {
     let started = Instant::now();
     let ran = for_at_most(shell("exec >&- 2>&-; sleep 300"), 500).await;

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    os::unix::process::CommandExt,
     process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -26,11 +27,30 @@ pub(crate) struct Measured {
     pub(crate) cpu_ms: f64,
 }
 
+/// What runs the commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// A tokio loop, as an agent has to.
+    Tokio,
+    /// Nothing but starting them, one after the other, and waiting for their end: what the host itself takes for them.
+    Alone,
+}
+
+const ALONE: &str = "alone";
+
 /// Run the loop in a process of its own.
-pub(crate) async fn run(core: Option<usize>, command: &str, window: Duration) -> anyhow::Result<Measured> {
+pub(crate) async fn run(
+    how: How,
+    core: Option<usize>,
+    command: &str,
+    window: Duration,
+) -> anyhow::Result<Measured> {
     let program = std::env::current_exe()?;
     let mut loops = on_core(core, &program);
     loops.args([WORD, command, &window.as_secs_f64().to_string()]);
+    if how == How::Alone {
+        loops.arg(ALONE);
+    }
     let output =
         Command::from(loops).kill_on_drop(true).output().await.context("cannot run the bare loop")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -38,11 +58,15 @@ pub(crate) async fn run(core: Option<usize>, command: &str, window: Duration) ->
     serde_json::from_str(&text).with_context(|| format!("the bare loop said {text:?}"))
 }
 
-/// The program that is nothing but the loop: `COMMAND SECONDS`.
+/// The program that is nothing but the loop: `COMMAND SECONDS [alone]`.
 pub(crate) fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let (command, seconds) = (args.next(), args.next().and_then(|text| text.parse().ok()));
     let (Some(command), Some(seconds)) = (command, seconds) else { return ExitCode::from(2) };
-    let measured = measure(&command, Duration::from_secs_f64(seconds));
+    let window = Duration::from_secs_f64(seconds);
+    let measured = match args.next() {
+        Some(word) if word == ALONE => measure_alone(&command, window),
+        _ => measure(&command, window),
+    };
     let said = measured.and_then(|measured| {
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&measured)?)?;
         Ok(())
@@ -72,6 +96,21 @@ fn measure(command: &str, window: Duration) -> anyhow::Result<Measured> {
         anyhow::Ok(futures_util::future::try_join_all(loops).await?.into_iter().sum::<u32>())
     })?;
     let (cpu, runs) = (proc::cpu(pid) - before, f64::from(runs));
+    Ok(Measured { rate: runs / begun.elapsed().as_secs_f64(), cpu_ms: cpu * 1e3 / runs })
+}
+
+fn measure_alone(command: &str, window: Duration) -> anyhow::Result<Measured> {
+    let (pid, begun) = (std::process::id(), Instant::now());
+    let (before, mut runs) = (proc::cpu(pid), 0.0);
+    while begun.elapsed() < window {
+        // The whole path: else it would be looked for in each folder first.
+        let mut shell = std::process::Command::new("/bin/sh");
+        shell.args(["-c", command]).env_clear().process_group(0).stdin(Stdio::null());
+        let output = shell.output()?;
+        ensure!(output.status.success(), "{command:?} ended with {}", output.status);
+        runs += 1.0;
+    }
+    let cpu = proc::cpu(pid) - before;
     Ok(Measured { rate: runs / begun.elapsed().as_secs_f64(), cpu_ms: cpu * 1e3 / runs })
 }
 

@@ -26,7 +26,7 @@ use crate::{
     figure::{Figure, Rounds},
     progress,
 };
-use bare::Measured;
+use bare::{How, Measured};
 use stack::Stack;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -73,10 +73,21 @@ const QUICK: Extent = Extent {
     nagios: false,
 };
 
-pub(crate) async fn run(quick: bool) -> anyhow::Result<Vec<Figure>> {
+/// What of it to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    All,
+    /// Not what an agent costs at rest, which takes its time.
+    Work,
+}
+
+pub(crate) async fn run(quick: bool, part: Part) -> anyhow::Result<Vec<Figure>> {
     let (extent, program) = (if quick { QUICK } else { FULL }, program()?);
     let mut stack = Stack::start().await?;
-    let mut figures = idle(&mut stack, &program, &extent).await?;
+    let mut figures = match part {
+        Part::All => idle(&mut stack, &program, &extent).await?,
+        Part::Work => Vec::new(),
+    };
     let cores = bare::cores();
     if let Some(cores) = &cores {
         stack.hold(&cores.others)?;
@@ -99,6 +110,11 @@ fn program() -> anyhow::Result<PathBuf> {
     };
     ensure!(path.is_file(), "{} is missing: run `cargo xtask bench`, which builds it", path.display());
     Ok(path)
+}
+
+/// Another agent to measure in turn with it, as the one from before a change.
+fn before() -> Option<PathBuf> {
+    std::env::var_os("DOGWATCH_BENCH_AGENT_BEFORE").map(PathBuf::from)
 }
 
 /// Memory and CPU with 20 built-in checks a minute.
@@ -179,7 +195,7 @@ async fn work(
     extent: &Extent,
 ) -> anyhow::Result<Vec<Figure>> {
     // As many as the core can do, and more: an agent that is not busy would be compared with one that is.
-    let most = bare::run(core, COMMAND, extent.window).await?.rate;
+    let most = bare::run(How::Tokio, core, COMMAND, extent.window).await?.rate;
     let mut checks = extent.shell_checks;
     while f64::from(checks) < most * 1.1 && extent.nagios {
         checks += 500;
@@ -187,10 +203,16 @@ async fn work(
     stack
         .apply(documents((0..checks).map(|n| (format!("shell_{n}"), "1s", format!("command: {COMMAND}")))))
         .await?;
-    let (mut bare, mut shell) = (Vec::new(), Vec::new());
+    let before = before();
+    let (mut bare, mut alone) = (Vec::new(), Vec::new());
+    let (mut shell, mut shell_before) = (Vec::new(), Vec::new());
     for round in 1..=extent.rounds {
-        bare.push(bare::run(core, COMMAND, extent.window).await?);
+        bare.push(bare::run(How::Tokio, core, COMMAND, extent.window).await?);
+        alone.push(bare::run(How::Alone, core, COMMAND, extent.window / 2).await?);
         shell.push(load(stack, program, core, extent).await?);
+        if let Some(before) = &before {
+            shell_before.push(load(stack, before, core, extent).await?);
+        }
         if let (Some(bare), Some(ours)) = (bare.last(), shell.last()) {
             progress(&format!(
                 "agent: shell, round {round}/{}, {checks} checks: bare {:.0}/s and {:.3} ms, agent {:.0}/s and {:.3} ms",
@@ -223,9 +245,12 @@ async fn work(
             .map(|(n, name)| (format!("builtin_{n}"), "1s", format!("builtin: {name}"))),
     );
     stack.apply(each).await?;
-    let mut builtin = Vec::new();
+    let (mut builtin, mut builtin_before) = (Vec::new(), Vec::new());
     for round in 1..=extent.rounds {
         builtin.push(load(stack, program, core, extent).await?);
+        if let Some(before) = &before {
+            builtin_before.push(load(stack, before, core, extent).await?);
+        }
         if let Some(ours) = builtin.last() {
             let (rate, cpu) = (ours.rate, ours.cpu_ms * 1e3);
             progress(&format!(
@@ -242,7 +267,13 @@ async fn work(
         figure(case, (metric, unit), ours, peer, theirs)
     };
     let loops = "bare tokio loop";
-    Ok(vec![
+    let mut figures = Vec::new();
+    if before.is_some() {
+        let (shell, builtin) = (cpu(&shell), cpu(&builtin));
+        figures.push(new("shell", "cpu", &shell, "agent before", &cpu(&shell_before))?);
+        figures.push(new("builtin", "cpu", &builtin, "agent before", &cpu(&builtin_before))?);
+    }
+    figures.extend([
         new("shell", "rate", &rate(&shell), loops, &rate(&bare))?
             .held_to("ratio >= 0.9", |it| it.ratio >= 0.9),
         new("shell", "rate", &rate(&shell), "nagios4", &rate(&nagios))?,
@@ -250,9 +281,11 @@ async fn work(
         new("shell", "cpu", &cpu(&shell), "nagios4", &cpu(&nagios))?,
         new("shell", "cpu", &cpu(&shell), "bash agent", &script)?
             .held_to("ratio <= 1/80", |it| it.ratio <= 1.0 / 80.0),
+        new("shell_alone", "cpu", &cpu(&alone), "bash agent", &script)?,
         new("builtin", "cpu", &cpu(&builtin), "bash agent", &script)?
             .held_to("ratio <= 1/1000", |it| it.ratio <= 1.0 / 1000.0),
-    ])
+    ]);
+    Ok(figures)
 }
 
 /// A new agent with what is configured: results a second, and CPU time of one with its way to the spool and the broker.

@@ -44,17 +44,18 @@ pub fn judge(builtin: &Builtin, check: &Check, measured: Result<Measured, String
     let mut status = measured.at_least.unwrap_or(Status::Ok);
     let mut metrics = Vec::new();
     for number in &measured.numbers {
-        let pair = match number.judged {
-            Judged::No => Pair::default(),
-            Judged::ByCheck | Judged::Beside => of_check.clone(),
+        let own = match number.judged {
+            Judged::No | Judged::ByCheck | Judged::Beside => Pair::default(),
             Judged::Above { warning, critical } => Pair::beyond(Side::Above, warning, critical),
             Judged::Below { warning, critical } => Pair::beyond(Side::Below, warning, critical),
         };
+        let by_check = matches!(number.judged, Judged::ByCheck | Judged::Beside);
+        let pair = if by_check { &of_check } else { &own };
         let value = rounded(number.value);
         status = status.max(status_of(pair.warning.as_ref(), pair.critical.as_ref(), value));
         // Each is judged, even where a result can hold no more of them.
         if metrics.len() < limits::METRICS {
-            metrics.push(metric(number, value, &pair));
+            metrics.push(metric(number, value, pair));
         }
     }
     let worst = highest(measured.numbers.iter().filter(|number| number.judged == Judged::ByCheck));

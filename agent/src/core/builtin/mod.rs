@@ -34,10 +34,11 @@ pub use judge::judge;
 pub use kernel::memory_total;
 pub use net::Net;
 pub use options::{Kind, Opt, Options};
+pub use processes::Process;
 pub use rates::{History, Rates, Sample};
 pub use table::ALL;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use protocol::Status;
 
@@ -54,6 +55,15 @@ pub trait Host {
 
     /// Names in a folder, [`NAMES`] at most; none when it cannot be listed.
     fn names(&self, folder: &str) -> Vec<String>;
+
+    /// All processes that can be seen, [`NAMES`] at most, as they were a moment ago.
+    fn processes(&self) -> Arc<[Process]> {
+        let names =
+            self.names("/proc").into_iter().filter(|name| name.starts_with(|c: char| c.is_ascii_digit()));
+        // One that ended since the folder was listed is no process any more.
+        let read = |pid: String| Process::read(&pid, &self.text(&format!("/proc/{pid}/stat")).ok()?);
+        names.filter_map(read).collect()
+    }
 
     /// How full the file system at `folder` is; `None` for one without blocks, and for what cannot be asked.
     fn usage(&self, folder: &str) -> Option<Usage>;
@@ -170,6 +180,8 @@ pub enum Read {
 pub enum Waits {
     /// The kernel has the figures at hand.
     Nothing,
+    /// It has them too, but where there are many it takes its time.
+    Processes,
     /// Programs, sockets and the disks of this host.
     Host,
     /// Paths that somebody named. They may lie on a file system of a network, and one that is dead never answers.
@@ -212,6 +224,8 @@ impl Builtin {
         match self.name {
             "cpu" | "memory" | "swap" | "load" | "diskio" | "network" | "pressure" | "open_files"
             | "conntrack" => Waits::Nothing,
+            // A command line lies in the memory of the process, which may be locked for long.
+            "processes" if options.text("match").is_none() => Waits::Processes,
             "file" | "log" => Waits::Paths,
             "disk" if !options.texts("mounts").is_empty() => Waits::Paths,
             _ => Waits::Host,

@@ -2,7 +2,7 @@
 
 use protocol::pattern::Pattern;
 
-use super::{Host, Judged, Measured, Number, Options, Rates, bytes, float, pattern, word};
+use super::{Host, Judged, Measured, Number, Options, Rates, bytes, float, pattern};
 
 /// The kernel keeps this much of a program's name, in bytes.
 const COMM: usize = 15;
@@ -27,9 +27,10 @@ impl<'a> Wanted<'a> {
         self.names.is_empty() && self.line.is_none() && self.user.is_none()
     }
 
-    fn is_meant(&self, host: &dyn Host, pid: &str, stat: &Stat<'_>, own: &str) -> bool {
+    fn is_meant(&self, host: &dyn Host, process: &Process, own: u32) -> bool {
+        let pid = process.pid;
         let named =
-            |name: &String| stat.name.as_bytes() == name.as_bytes().get(..COMM).unwrap_or(name.as_bytes());
+            |name: &String| process.name.as_bytes() == name.as_bytes().get(..COMM).unwrap_or(name.as_bytes());
         if !self.names.is_empty() && !self.names.iter().any(named) {
             return false;
         }
@@ -66,18 +67,34 @@ fn user_number(host: &dyn Host, user: &str) -> Result<String, String> {
         .ok_or_else(|| format!("/etc/passwd has no user {user:?}; users from elsewhere are given by number"))
 }
 
-/// Of `/proc/<pid>/stat`.
-struct Stat<'a> {
-    name: &'a str,
-    /// From the state on.
-    rest: &'a str,
+/// What `/proc/<pid>/stat` says of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    /// The first 15 bytes of it, but for threads of the kernel.
+    pub name: Box<str>,
+    /// The kernel's letter: R, S, D, Z, …
+    pub state: char,
+    pub threads: u64,
+    /// Processor time, user and system, in ticks.
+    pub ticks: u64,
+    /// In ticks since the start of the system: a number is given anew, but not with the same start.
+    pub started: u64,
 }
 
-impl<'a> Stat<'a> {
-    /// The program's name stands in parentheses and may hold any character.
-    fn read(text: &'a str) -> Option<Self> {
+impl Process {
+    /// From the text of `/proc/<pid>/stat`. `None` when it is none.
+    #[must_use]
+    pub fn read(pid: &str, text: &str) -> Option<Self> {
+        // The program's name stands in parentheses and may hold any character.
         let (before, rest) = text.rsplit_once(')')?;
-        Some(Self { name: before.split_once('(')?.1, rest: rest.strip_prefix(' ')? })
+        let mut words = rest.split_ascii_whitespace();
+        let state = words.next()?.chars().next()?;
+        let mut number = |skipped| words.nth(skipped).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        let ticks = number(10).saturating_add(number(0));
+        let (threads, started) = (number(4), number(1));
+        let name = before.split_once('(')?.1.into();
+        Some(Self { pid: pid.parse().ok()?, name, state, threads, ticks, started })
     }
 }
 
@@ -98,39 +115,28 @@ pub(super) fn processes(
     rates: &mut Rates<'_>,
 ) -> Result<Measured, String> {
     let wanted = Wanted::of(host, options)?;
-    let own = host.text("/proc/self/stat").ok().and_then(|text| Some(text.split_once(' ')?.0.to_owned()));
-    let own = own.unwrap_or_default();
-    let (mut seen, mut sums) = (0_u32, Sums::default());
-    for pid in host.names("/proc") {
-        if !pid.starts_with(|first: char| first.is_ascii_digit()) {
-            continue;
-        }
-        // One that ended since the folder was listed is no process any more.
-        let Ok(text) = host.text(&format!("/proc/{pid}/stat")) else { continue };
-        let Some(stat) = Stat::read(&text) else { continue };
-        seen += 1;
-        if !wanted.all() && !wanted.is_meant(host, &pid, &stat, &own) {
+    let own = host.text("/proc/self/stat").ok().and_then(|text| text.split_once(' ')?.0.parse().ok());
+    let (all, mut sums) = (host.processes(), Sums::default());
+    for process in all.iter() {
+        if !wanted.all() && !wanted.is_meant(host, process, own.unwrap_or(0)) {
             continue;
         }
         sums.count += 1;
-        match stat.rest.chars().next() {
-            Some('Z') => sums.zombies += 1,
-            Some('D') => sums.blocked += 1,
+        match process.state {
+            'Z' => sums.zombies += 1,
+            'D' => sums.blocked += 1,
             _ => {}
         }
-        sums.threads = sums.threads.saturating_add(word(stat.rest, 17).unwrap_or(0));
+        sums.threads = sums.threads.saturating_add(process.threads);
         if !wanted.all() {
-            // State ppid …; user time, system time; start. A number is given anew, but not with the same start.
-            let time = |index| word(stat.rest, index).unwrap_or(0);
-            let key = format!("{pid} {}", time(19));
-            let grown = rates.increase(key, time(11).saturating_add(time(12)));
+            let grown = rates.increase(format!("{} {}", process.pid, process.started), process.ticks);
             sums.cpu = sums.cpu.saturating_add(grown.unwrap_or(0));
-            let status = host.text(&format!("/proc/{pid}/status")).unwrap_or_default();
+            let status = host.text(&format!("/proc/{}/status", process.pid)).unwrap_or_default();
             let resident = super::entry(&status, "VmRSS").unwrap_or(0);
             sums.memory = sums.memory.saturating_add(resident.saturating_mul(1024));
         }
     }
-    if seen == 0 {
+    if all.is_empty() {
         return Err("no process can be seen in /proc".to_owned());
     }
     Ok(measured(&sums, wanted.all(), rates.seconds()))

@@ -1,7 +1,7 @@
 //! Units of systemd, and services by whatever starts them: systemd, OpenRC, runit, or nothing but a process.
 
 use super::{
-    Host, Judged, Measured, Number, Options, Rates,
+    Host, Judged, Measured, Number, Options, Process, Rates,
     dbus::{self, Call, Reply},
     float, pattern,
 };
@@ -211,15 +211,8 @@ fn is_zombie(stat: &str) -> bool {
 
 fn by_process(host: &dyn Host, name: &str) -> Found {
     let short: String = name.chars().take(15).collect();
-    let runs = |pid: &String| {
-        let is_pid = pid.starts_with(|first: char| first.is_ascii_digit());
-        is_pid
-            && host.text(&format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-                let comm = stat.split_once('(').and_then(|(_, rest)| Some(rest.rsplit_once(") ")?.0));
-                comm == Some(short.as_str()) && !is_zombie(&stat)
-            })
-    };
-    let up = host.names("/proc").iter().any(runs);
+    let runs = |process: &Process| *process.name == *short && !matches!(process.state, 'Z' | 'X');
+    let up = host.processes().iter().any(runs);
     (up, format!("no pid file and no process of the name {short}"))
 }
 

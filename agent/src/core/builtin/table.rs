@@ -137,7 +137,7 @@ pub static ALL: [Builtin; 26] = [
     Builtin {
         name: "processes",
         about: "Number of processes, zombies among them",
-        more: "With options, those that fit all of them. Where /proc is mounted with hidepid, an agent that is not root sees its own processes only.",
+        more: "With options, those that fit all of them. Where /proc is mounted with hidepid, an agent that is not root sees its own processes only. Checks that look within 100 ms of one another share one reading of /proc.",
         options: &[
             option(
                 "name",

@@ -1,7 +1,7 @@
 //! Readings for the built-in checks.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     fs,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,7 +11,7 @@ use std::{
 use protocol::{CheckName, limits};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::host::ThisHost;
+use super::{host::ThisHost, sweep::Sweeps};
 use crate::core::{
     builtin::{Builtin, History, Measured, Memory, Options, Rates, Read, ReadHost, Waits},
     check::Check,
@@ -31,9 +31,10 @@ const REMEMBERED: u64 = 4 * 1024 * 1024;
 pub struct Builtins {
     started: Instant,
     /// By check, since two checks of one built-in may look at different things.
-    known: Arc<Mutex<BTreeMap<CheckName, Known>>>,
+    known: Arc<Mutex<HashMap<CheckName, Arc<Mutex<Known>>>>>,
     places: Arc<Semaphore>,
     path_places: Arc<Semaphore>,
+    sweeps: Sweeps,
     /// Where readings are remembered over restarts; nowhere when there is none.
     folder: Option<Arc<PathBuf>>,
 }
@@ -57,6 +58,7 @@ impl Default for Builtins {
             known: Arc::default(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             path_places: Arc::new(Semaphore::new(PATHS_AT_ONCE)),
+            sweeps: Sweeps::default(),
             folder: None,
         }
     }
@@ -96,8 +98,8 @@ impl Builtins {
     /// # Errors
     /// When it is kept in memory only, and why.
     pub async fn remember(&self, check: &CheckName, text: String) -> Result<(), String> {
-        if let Some(known) = self.known().get_mut(check) {
-            known.remembered = Some(text.clone());
+        if let Some(known) = self.known().get(check) {
+            lock(known).remembered = Some(text.clone());
         }
         let Some(folder) = self.folder.clone() else { return Ok(()) };
         let path = folder.join(format!("{check}.json"));
@@ -109,8 +111,8 @@ impl Builtins {
         written.map_err(|error| format!("the position of {check} is not kept on disk: {error}"))
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<CheckName, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, HashMap<CheckName, Arc<Mutex<Known>>>> {
+        lock(&self.known)
     }
 
     async fn once(
@@ -124,21 +126,19 @@ impl Builtins {
             Read::Host(read) => read,
             Read::Net(_) => return Err("it is read over the network".to_owned()),
         };
-        let places = match builtin.waits(options) {
-            Waits::Nothing => {
-                let _busy = self.begin(check, builtin, options)?;
-                return self.take(check, builtin, read, options, until);
-            }
-            Waits::Host => &self.places,
-            Waits::Paths => &self.path_places,
-        };
+        let waits = builtin.waits(options);
+        if waits == Waits::Nothing || (waits == Waits::Processes && self.sweeps.are_short()) {
+            let busy = self.begin(check, builtin, options)?;
+            return self.take(&busy, check, builtin, read, (options, until));
+        }
+        let places = if waits == Waits::Paths { &self.path_places } else { &self.places };
         let failed = |error: &dyn std::fmt::Display| format!("the reading failed: {error}");
         let place = Arc::clone(places).acquire_owned().await.map_err(|error| failed(&error))?;
         let busy = self.begin(check, builtin, options)?;
         let (this, check, options) = (self.clone(), check.clone(), options.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            let (_place, _busy) = (place, busy);
-            this.take(&check, builtin, read, &options, until)
+            let _place = place;
+            this.take(&busy, &check, builtin, read, (&options, until))
         });
         reading.await.map_err(|error| failed(&error))?
     }
@@ -146,22 +146,22 @@ impl Builtins {
     /// May block, as long as `builtin` says that it waits.
     fn take(
         &self,
+        busy: &Busy,
         check: &CheckName,
         builtin: &'static Builtin,
         read: ReadHost,
-        options: &Options,
-        until: Instant,
+        (options, until): (&Options, Instant),
     ) -> Result<(Measured, bool), String> {
         let now = protocol::duration::millis(self.started.elapsed());
-        let before = self.known().get(check).and_then(|known| known.history.before(now));
-        let host = ThisHost { memory: self.recall(check, builtin), until };
+        let before = lock(&busy.known).history.before(now);
+        let host = ThisHost { memory: self.recall(busy, check, builtin), until, sweeps: self.sweeps.clone() };
         // Not under the lock: a reading may hang.
         let mut rates = Rates::new(now, before.as_deref());
         let measured = read(&host, options, &mut rates)?;
         let lacks_a_sample = rates.lack_a_sample();
         let sample = rates.into_sample();
-        if let (Some(sample), Some(known)) = (sample, self.known().get_mut(check)) {
-            known.history.keep(sample);
+        if let Some(sample) = sample {
+            lock(&busy.known).history.keep(sample);
         }
         Ok((measured, lacks_a_sample))
     }
@@ -169,11 +169,6 @@ impl Builtins {
     /// # Errors
     /// When the reading before still hangs.
     fn begin(&self, check: &CheckName, builtin: &'static Builtin, options: &Options) -> Result<Busy, String> {
-        let mut all = self.known();
-        // Names of checks that are gone.
-        while all.len() > limits::CHECKS {
-            all.pop_first();
-        }
         let new = || Known {
             builtin,
             options: options.clone(),
@@ -181,20 +176,33 @@ impl Builtins {
             remembered: None,
             busy: false,
         };
-        let known = all.entry(check.clone()).or_insert_with(new);
-        if known.busy {
-            return Err("the reading before has not come to an end yet".to_owned());
+        let known = {
+            let mut all = self.known();
+            if all.len() > limits::CHECKS {
+                // Of checks that are gone, most of them.
+                all.retain(|_, known| lock(known).busy);
+            }
+            match all.get(check) {
+                Some(known) => Arc::clone(known),
+                None => Arc::clone(all.entry(check.clone()).or_insert_with(|| Arc::new(Mutex::new(new())))),
+            }
+        };
+        {
+            let mut known = lock(&known);
+            if known.busy {
+                return Err("the reading before has not come to an end yet".to_owned());
+            }
+            if known.builtin != builtin || known.options != *options {
+                *known = new();
+            }
+            known.busy = true;
         }
-        if known.builtin != builtin || known.options != *options {
-            *known = new();
-        }
-        known.busy = true;
-        Ok(Busy { of: self.clone(), check: check.clone() })
+        Ok(Busy { known })
     }
 
-    fn recall(&self, check: &CheckName, builtin: &Builtin) -> Memory {
+    fn recall(&self, busy: &Busy, check: &CheckName, builtin: &Builtin) -> Memory {
         let Some(folder) = self.folder.as_ref().filter(|_| builtin.remembers()) else { return Memory::None };
-        if let Some(text) = self.known().get(check).and_then(|known| known.remembered.clone()) {
+        if let Some(text) = lock(&busy.known).remembered.clone() {
             return Memory::Kept(text);
         }
         let path = folder.join(format!("{check}.json"));
@@ -206,16 +214,17 @@ impl Builtins {
 
 /// Marks a check as being read, until it is dropped.
 struct Busy {
-    of: Builtins,
-    check: CheckName,
+    known: Arc<Mutex<Known>>,
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        if let Some(known) = self.of.known().get_mut(&self.check) {
-            known.busy = false;
-        }
+        lock(&self.known).busy = false;
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

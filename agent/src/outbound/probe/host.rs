@@ -10,14 +10,18 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
-    sync::mpsc::{RecvTimeoutError, channel},
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::core::builtin::{FileId, Host, Memory, Meta, NAMES, Part, Ran, Usage};
+use super::sweep::Sweeps;
+use crate::core::builtin::{FileId, Host, Memory, Meta, NAMES, Part, Process, Ran, Usage};
 
 /// The longest text that is read from the kernel, a program or a socket, in bytes.
 const TEXT: u64 = 4 * 1024 * 1024;
@@ -32,6 +36,7 @@ pub(super) struct ThisHost {
     pub(super) memory: Memory,
     /// When the reading has to be over.
     pub(super) until: Instant,
+    pub(super) sweeps: Sweeps,
 }
 
 impl ThisHost {
@@ -71,10 +76,7 @@ impl ThisHost {
 
 impl Host for ThisHost {
     fn text(&self, path: &str) -> Result<String, String> {
-        // Most texts of the kernel come with one read into this, instead of one for each time that it grows.
-        let mut bytes = Vec::with_capacity(4 * 1024);
-        let read = open(path).and_then(|file| file.take(TEXT).read_to_end(&mut bytes));
-        read.map_err(|error| format!("cannot read {path}: {error}"))?;
+        let bytes = read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
         Ok(String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
@@ -82,6 +84,10 @@ impl Host for ThisHost {
     fn names(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(NAMES);
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn processes(&self) -> Arc<[Process]> {
+        self.sweeps.processes()
     }
 
     fn usage(&self, folder: &str) -> Option<Usage> {
@@ -191,6 +197,19 @@ fn open(path: &str) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(nonblock).open(path)
 }
 
+/// At most [`TEXT`] bytes, and a little more.
+fn read(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut file = open(path)?;
+    // Most texts of the kernel come with one read into this.
+    let mut buffer = [0; 4 * 1024];
+    let length = file.read(&mut buffer)?;
+    let mut bytes = buffer.get(..length).unwrap_or_default().to_vec();
+    if length > 0 {
+        file.take(TEXT).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
 fn id(meta: &fs::Metadata) -> FileId {
     FileId { device: meta.dev(), inode: meta.ino() }
 }
@@ -220,7 +239,7 @@ mod tests {
     use super::*;
 
     fn host(limit: Duration) -> ThisHost {
-        ThisHost { memory: Memory::None, until: Instant::now() + limit }
+        ThisHost { memory: Memory::None, until: Instant::now() + limit, sweeps: Sweeps::default() }
     }
 
     const LONG: Duration = Duration::from_secs(60);

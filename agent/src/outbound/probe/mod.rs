@@ -6,6 +6,7 @@ pub mod facts;
 mod host;
 pub mod net;
 pub mod own_facts;
+mod sweep;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -97,10 +98,11 @@ impl Prober {
         let timeout = Duration::from_millis(check.timeout_ms);
         let finding = match &check.work {
             Work::Impossible(reason) => Finding::unknown(reason.clone()),
+            // What commands and the network need is boxed: it would make every run large.
             Work::Builtin(builtin, options) => {
                 let reading = async {
                     if let Read::Net(net) = builtin.read {
-                        return self.network.read(net, options, timeout).await;
+                        return Box::pin(self.network.read(net, options, timeout)).await;
                     }
                     let reading = self.builtins.read(check, builtin, options, place);
                     let reading = tokio::time::timeout(timeout, reading).await;
@@ -117,9 +119,11 @@ impl Prober {
                 return Some(Ran { finding: judge(builtin, check, reading), timed_out, usage: None, keep });
             }
             Work::Command(command) => {
-                return self.command(What::Shell(command), check, timeout, cancel).await;
+                return Box::pin(self.command(What::Shell(command), check, timeout, cancel)).await;
             }
-            Work::Exec(words) => return self.command(What::Program(words), check, timeout, cancel).await,
+            Work::Exec(words) => {
+                return Box::pin(self.command(What::Program(words), check, timeout, cancel)).await;
+            }
         };
         Some(Ran { finding, timed_out: false, usage: None, keep: None })
     }

@@ -234,7 +234,8 @@ fn g1_lost_numbers_are_left_out_and_results_given_up_are_passed() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append(usize),
+    /// In one write.
+    Append(Vec<usize>),
     Stored(prop::sample::Index),
     /// With or without the watermark kept.
     Restart(bool),
@@ -245,7 +246,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (0_usize..3_000).prop_map(Step::Append),
+        8 => (0_usize..3_000).prop_map(|size| Step::Append(vec![size])),
+        4 => proptest::collection::vec(0_usize..2_000, 0..6).prop_map(Step::Append),
         2 => any::<prop::sample::Index>().prop_map(Step::Stored),
         1 => any::<bool>().prop_map(Step::Restart),
         1 => (1_usize..60, any::<bool>()).prop_map(|(bytes, zeros)| Step::Torn(bytes, zeros)),
@@ -266,11 +268,23 @@ proptest! {
         let (mut stored, mut saved, mut dropped) = (0, 0, 0);
         for step in steps {
             match step {
-                Step::Append(size) => {
-                    let payload = vec![u8::try_from(size % 251).unwrap(); size];
-                    let seq = spool.append(1_000, 0, &payload).unwrap();
-                    prop_assert_eq!(seq, model.len() as u64 + 1);
-                    model.push(Entry { seq, at_ms: 1_000, payload });
+                Step::Append(sizes) => {
+                    let payload = |size: usize| vec![u8::try_from(size % 251).unwrap(); size];
+                    let payloads: Vec<_> = sizes.into_iter().map(payload).collect();
+                    let length: usize = payloads.iter().map(|payload| payload.len() + record::HEADER).sum();
+                    let expected = model.len() as u64 + 1;
+                    match spool.append_all(1_000, 0, &payloads) {
+                        Ok(first) => {
+                            prop_assert_eq!(first, expected);
+                            let entry = |(payload, seq)| Entry { seq, at_ms: 1_000, payload };
+                            model.extend(payloads.into_iter().zip(first..).map(entry));
+                        }
+                        // None of them has a number then.
+                        Err(error) => {
+                            prop_assert!(matches!(error, SpoolError::TooLarge(_)) && length > 5_000);
+                            prop_assert_eq!(spool.next_seq(), expected);
+                        }
+                    }
                 }
                 Step::Stored(index) => {
                     let seq = index.index(model.len() + 1) as u64;
@@ -281,7 +295,8 @@ proptest! {
                     dropped += spool.take_dropped();
                     drop(spool);
                     let path = newest(folder.path()).0;
-                    let record = record::encode(&Record { index: 9, at_ms: 9, payload: &[7; 100] }).unwrap();
+                    let mut record = Vec::new();
+                    record::encode(&Record { index: 9, at_ms: 9, payload: &[7; 100] }, &mut record).unwrap();
                     let tail = if zeros { vec![0; bytes] } else { record[..bytes].to_vec() };
                     let file = OpenOptions::new().write(true).open(&path).unwrap();
                     file.write_all_at(&tail, file.metadata().unwrap().len()).unwrap();

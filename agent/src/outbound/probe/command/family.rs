@@ -11,7 +11,8 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::{self, File},
-    io::Read,
+    io,
+    os::unix::fs::FileExt,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -31,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How soon a child of somebody else is looked at again.
 const ANOTHER_LOOK: Duration = Duration::from_secs(10);
 /// Most bytes of the kernel's list of children that are looked at in one sweep.
-const CHILDREN: u64 = 1024 * 1024;
+const CHILDREN: usize = 1024 * 1024;
 /// How often to look for what a former life left behind, while there is some.
 const FORMER_SWEEPS: usize = 50;
 /// Between scans of all of `/proc`, where the kernel does not list children (no `CONFIG_PROC_CHILDREN`).
@@ -75,6 +76,8 @@ struct Family {
     children: HashMap<i32, Child>,
     strangers: HashMap<i32, Stranger>,
     followed: bool,
+    /// The kernel's list of our children.
+    list: Option<File>,
     scanned: Option<Instant>,
 }
 
@@ -345,17 +348,36 @@ impl Family {
     /// Our children, as far as they can be orphans; `None` when it is too soon to look.
     fn listed(&mut self, now: Instant) -> Option<Vec<i32>> {
         let own = raw(process::getpid());
-        // Orphans go to the first thread of their new parent.
-        let mut text = String::with_capacity(4 * 1024);
-        let read = File::open(format!("/proc/{own}/task/{own}/children"));
-        if read.and_then(|list| list.take(CHILDREN).read_to_string(&mut text)).is_ok() {
-            return Some(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect());
+        if self.list.is_none() {
+            // Orphans go to the first thread of their new parent.
+            self.list = File::open(format!("/proc/{own}/task/{own}/children")).ok();
+        }
+        if let Some(text) = self.list.as_ref().and_then(|list| read_list(list).ok()) {
+            let pids = text.split(u8::is_ascii_whitespace);
+            return Some(pids.filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok()).collect());
         }
         if self.scanned.is_some_and(|scanned| now.duration_since(scanned) < SCAN_EVERY) {
             return None;
         }
         self.scanned = Some(now);
         Some(processes().iter().filter(|stat| stat.parent == own).map(|stat| stat.pid).collect())
+    }
+}
+
+/// From its beginning, as the kernel has it now; [`CHILDREN`] bytes at most.
+fn read_list(list: &File) -> io::Result<Vec<u8>> {
+    let (mut text, mut length) = (vec![0; 4 * 1024], 0);
+    loop {
+        let room = text.get_mut(length..).unwrap_or_default();
+        // Half of it is more than the kernel leaves empty while it has more.
+        let enough = room.len() / 2;
+        let read = list.read_at(room, length as u64)?;
+        length += read;
+        if read < enough || length >= CHILDREN {
+            text.truncate(length);
+            return Ok(text);
+        }
+        text.resize(length + 4 * 1024, 0);
     }
 }
 

@@ -43,6 +43,9 @@ const TERM_GRACE: Duration = Duration::from_secs(2);
 const PIPE_GRACE: Duration = Duration::from_millis(500);
 /// How long a killed command may take to be gone; one stuck inside the kernel is left to be collected later.
 const KILL_GRACE: Duration = Duration::from_secs(1);
+/// Most commands have ended by then. What they print waits in the pipes: watching those would cost more than reading
+/// them once.
+const SOON: Duration = Duration::from_millis(50);
 /// How often to look how much memory a command takes.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
@@ -165,6 +168,13 @@ struct Started {
 
 /// Read until the command ends; `false` when `limit` comes first.
 async fn watch(process: &mut Process, pipes: &mut Pipes, limit: Instant) -> bool {
+    if pipes.can_wait() {
+        let soon = limit.min(Instant::now() + SOON);
+        if tokio::time::timeout_at(soon, process.ended()).await.is_ok() {
+            return true;
+        }
+        process.sample();
+    }
     let mut printed = false;
     loop {
         let reading = async {

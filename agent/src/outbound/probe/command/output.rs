@@ -1,24 +1,33 @@
 //! What a command prints, as far as it is kept, and what it is given to read.
+//!
+//! Most commands end soon, and what they print fits into the pipes: it is read when they have ended, all at once. Only
+//! the pipes of one that takes its time are watched.
 
-use std::{io, process::Child, time::Duration};
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read},
+    os::fd::OwnedFd,
+    process::Child,
+    time::Duration,
+};
 
 use protocol::run::OutputStream;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    process::{ChildStderr, ChildStdin, ChildStdout},
-};
+use rustix::io::ioctl_fionbio;
+use tokio::{io::AsyncWriteExt, net::unix::pipe::Receiver, process::ChildStdin, task::coop::consume_budget};
 
 use crate::outbound::live::Live;
 
 const BUFFER: usize = 8 * 1024;
+/// So many of it are more than a pipe holds.
+const READS: usize = 16;
 
 /// The pipes to and from a command.
 pub(super) struct Pipes {
     stdin: Option<ChildStdin>,
     text: Vec<u8>,
     written: usize,
-    pub(super) stdout: Pipe<ChildStdout>,
-    pub(super) stderr: Pipe<ChildStderr>,
+    pub(super) stdout: Pipe,
+    pub(super) stderr: Pipe,
 }
 
 impl Pipes {
@@ -26,7 +35,7 @@ impl Pipes {
     /// told as it comes.
     ///
     /// # Errors
-    /// When a pipe cannot be watched.
+    /// When a pipe cannot be used.
     pub(super) fn take(
         child: &mut Child,
         text: Vec<u8>,
@@ -34,12 +43,18 @@ impl Pipes {
         live: Option<&Live>,
     ) -> io::Result<Self> {
         let stdin = child.stdin.take().map(ChildStdin::from_std).transpose()?;
-        let stdout = child.stdout.take().map(ChildStdout::from_std).transpose()?;
-        let stderr = child.stderr.take().map(ChildStderr::from_std).transpose()?;
         let live = |stream| live.map(|live| (live.clone(), stream));
-        let stdout = Pipe { live: live(OutputStream::Stdout), ..Pipe::new(stdout, limit) };
-        let stderr = Pipe { live: live(OutputStream::Stderr), ..Pipe::new(stderr, limit) };
+        let stdout = child.stdout.take().map(OwnedFd::from);
+        let stderr = child.stderr.take().map(OwnedFd::from);
+        let stdout = Pipe::new(stdout, limit, live(OutputStream::Stdout))?;
+        let stderr = Pipe::new(stderr, limit, live(OutputStream::Stderr))?;
         Ok(Self { stdin, text, written: 0, stdout, stderr })
+    }
+
+    /// Whether they can wait: the command is given nothing to read, and nobody looks at what it prints.
+    pub(super) fn can_wait(&self) -> bool {
+        let unread = |pipe: &Pipe| matches!(pipe.source, Source::AtHand(_)) && pipe.live.is_none();
+        self.stdin.is_none() && unread(&self.stdout) && unread(&self.stderr)
     }
 
     /// Wait until something was printed. May be dropped and called again, and never ends after the last output.
@@ -68,6 +83,9 @@ impl Pipes {
     pub(super) async fn rest(&mut self, limit: Duration) -> bool {
         // Nobody reads any more.
         self.stdin = None;
+        if self.stdout.at_hand() & self.stderr.at_hand() {
+            return true;
+        }
         let reading = async { tokio::join!(self.stdout.drain(), self.stderr.drain()) };
         tokio::time::timeout(limit, reading).await.is_ok()
     }
@@ -93,8 +111,8 @@ async fn feed(stdin: &mut Option<ChildStdin>, text: &[u8], written: &mut usize) 
 
 /// One output of the command: its beginning is kept, the rest is read and thrown away, since a full pipe would block
 /// the command.
-pub(super) struct Pipe<R> {
-    source: Option<R>,
+pub(super) struct Pipe {
+    source: Source,
     kept: Vec<u8>,
     limit: usize,
     cut: bool,
@@ -102,47 +120,104 @@ pub(super) struct Pipe<R> {
     live: Option<(Live, OutputStream)>,
 }
 
-impl<R: AsyncRead + Unpin> Pipe<R> {
-    fn new(source: Option<R>, limit: usize) -> Self {
-        Self { source, kept: Vec::new(), limit, cut: false, live: None }
+enum Source {
+    /// Reading it never waits.
+    AtHand(File),
+    Watched(Receiver),
+    Ended,
+}
+
+impl Pipe {
+    fn new(source: Option<OwnedFd>, limit: usize, live: Option<(Live, OutputStream)>) -> io::Result<Self> {
+        let source = match source {
+            Some(source) => {
+                ioctl_fionbio(&source, true)?;
+                Source::AtHand(source.into())
+            }
+            None => Source::Ended,
+        };
+        Ok(Self { source, kept: Vec::new(), limit, cut: false, live })
+    }
+
+    fn is_open(&self) -> bool {
+        !matches!(self.source, Source::Ended)
+    }
+
+    fn watch(&mut self) {
+        if let Source::AtHand(file) = std::mem::replace(&mut self.source, Source::Ended) {
+            match Receiver::from_owned_fd(file.into()) {
+                Ok(receiver) => self.source = Source::Watched(receiver),
+                Err(error) => self.kept.extend(format!("[cannot be read: {error}]").bytes()),
+            }
+        }
+    }
+
+    /// Read what there is without waiting; whether that was all.
+    fn at_hand(&mut self) -> bool {
+        let mut buffer = [0; BUFFER];
+        for _ in 0..READS {
+            let Source::AtHand(file) = &mut self.source else { break };
+            match file.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => {
+                    self.take(read, &buffer);
+                }
+            }
+        }
+        !self.is_open()
     }
 
     /// Read to the end. May be dropped and called again.
     async fn drain(&mut self) {
-        let mut buffer = vec![0; BUFFER];
-        while self.source.is_some() {
-            self.read(&mut buffer).await;
+        while self.is_open() {
+            self.read().await;
         }
     }
 
     /// Read something, if anything comes.
     async fn some(&mut self) {
-        let mut buffer = vec![0; BUFFER];
-        while self.source.is_some() {
-            if self.read(&mut buffer).await {
+        while self.is_open() {
+            if self.read().await {
                 return;
             }
         }
         std::future::pending().await
     }
 
-    async fn read(&mut self, buffer: &mut [u8]) -> bool {
-        let Some(source) = &mut self.source else { return false };
-        match source.read(buffer).await {
-            Ok(length @ 1..) => {
-                let room = self.limit.saturating_sub(self.kept.len());
-                self.kept.extend_from_slice(buffer.get(..length.min(room)).unwrap_or_default());
-                self.cut |= length > room;
-                if let Some((live, stream)) = &self.live {
-                    live.output(*stream, buffer.get(..length).unwrap_or_default());
-                }
-                true
-            }
-            Ok(0) | Err(_) => {
-                self.source = None;
+    async fn read(&mut self) -> bool {
+        match &mut self.source {
+            Source::Ended => false,
+            Source::AtHand(_) => {
+                self.watch();
                 false
             }
+            Source::Watched(receiver) => {
+                // Who prints without end does not keep all others waiting.
+                consume_budget().await;
+                let ready = receiver.readable().await;
+                let mut buffer = [0; BUFFER];
+                match ready.and_then(|()| receiver.try_read(&mut buffer)) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+                    read => self.take(read, &buffer),
+                }
+            }
         }
+    }
+
+    /// What was read into `buffer`, or that there is no more.
+    fn take(&mut self, read: io::Result<usize>, buffer: &[u8]) -> bool {
+        let Ok(length @ 1..) = read else {
+            self.source = Source::Ended;
+            return false;
+        };
+        let room = self.limit.saturating_sub(self.kept.len());
+        self.kept.extend_from_slice(buffer.get(..length.min(room)).unwrap_or_default());
+        self.cut |= length > room;
+        if let Some((live, stream)) = &self.live {
+            live.output(*stream, buffer.get(..length).unwrap_or_default());
+        }
+        true
     }
 
     pub(super) fn text(&self) -> String {
