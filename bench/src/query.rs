@@ -40,6 +40,9 @@ pub(crate) struct Target {
     _program: Option<Running>,
 }
 
+/// Milliseconds of each answer, by target and round.
+type Took = Vec<(&'static str, Vec<Vec<f64>>)>;
+
 pub(crate) async fn run(quick: bool) -> anyhow::Result<Vec<Figure>> {
     let (series, days, asked) = if quick { (250, 60, 100) } else { (10_000, 365, 1_000) };
     let folder = tempfile::tempdir()?;
@@ -140,15 +143,14 @@ fn commit(store: &Fjall, now_ms: u64, results: &[CheckResult]) -> anyhow::Result
     Ok(())
 }
 
-/// Milliseconds of each answer, by round and target: each question of the first day to all, then the next.
+/// Each question to all targets, then the next.
 fn in_turn(
     targets: &mut [Target],
     asked: usize,
     points: u64,
     question: &mut dyn FnMut() -> String,
-) -> anyhow::Result<Vec<(&'static str, Vec<Vec<f64>>)>> {
-    let mut all: Vec<(&'static str, Vec<Vec<f64>>)> =
-        targets.iter().map(|target| (target.name, vec![Vec::new(); ROUNDS])).collect();
+) -> anyhow::Result<Took> {
+    let mut all: Took = targets.iter().map(|target| (target.name, vec![Vec::new(); ROUNDS])).collect();
     for round in 0..ROUNDS {
         for _ in 0..asked {
             let question = question();
@@ -174,7 +176,12 @@ fn ask(target: &mut Target, question: &str, points: u64) -> anyhow::Result<f64> 
     let begun = Instant::now();
     let (status, body) = target.http.get(&path)?;
     let took = begun.elapsed().as_secs_f64() * 1e3;
-    ensure!(status == 200, "{} answers {question} with {status}: {}", target.name, String::from_utf8_lossy(body));
+    ensure!(
+        status == 200,
+        "{} answers {question} with {status}: {}",
+        target.name,
+        String::from_utf8_lossy(body)
+    );
     let found = body.windows(2).filter(|pair| pair == b"[1").count() as u64;
     ensure!(found == points, "{} answers {question} with {found} points instead of {points}", target.name);
     Ok(took)
@@ -185,7 +192,7 @@ fn beside(
     case: &'static str,
     metric: &'static str,
     quantile: f64,
-    took: &[(&'static str, Vec<Vec<f64>>)],
+    took: &Took,
 ) -> anyhow::Result<Vec<Figure>> {
     let rounds = |rounds: &[Vec<f64>]| {
         let values: Option<Vec<f64>> = rounds.iter().map(|round| at(round, quantile)).collect();

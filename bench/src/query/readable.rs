@@ -74,7 +74,8 @@ fn probe(stack: &Stack, (agent, viewer): (&str, &str), probes: u32) -> anyhow::R
     for probe in 1..=probes {
         let body = format!(r#"{{"field":"probe","value":{probe}}}"#);
         let begun = Instant::now();
-        let (status, answer) = submit.post("/api/submit", "Content-Type: application/json\r\n", body.as_bytes())?;
+        let (status, answer) =
+            submit.post("/api/submit", "Content-Type: application/json\r\n", body.as_bytes())?;
         ensure!(status == 202, "a submission is answered with {status}: {}", String::from_utf8_lossy(answer));
         let wanted = format!(",\"{probe}\"]");
         loop {

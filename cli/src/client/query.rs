@@ -8,21 +8,26 @@ use std::{
 
 use protocol::{
     duration::millis,
-    series::{Availability, AvailabilityList, AvailabilityQuery, SeriesHistory, SeriesPoint},
+    series::{
+        Availability, AvailabilityList, AvailabilityQuery, SeriesHistory, SeriesPoint, StatusRun, Timeline,
+        Top, TopList,
+    },
 };
 use serde::{Deserialize, Serialize};
 use service_kit::now_ms;
 
 use super::http::Client;
 use crate::{
-    args::{AvailabilityArgs, Format, GraphArgs, QueryArgs},
-    output::{self, Column, age},
+    args::{AvailabilityArgs, Format, GraphArgs, QueryArgs, TimelineArgs, TopArgs},
+    output::{self, Column, age, note},
 };
 
 /// An answer of Prometheus' HTTP API.
 #[derive(Deserialize)]
 struct Answered {
     data: Data,
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +100,8 @@ pub(crate) async fn query(args: &QueryArgs) -> anyhow::Result<()> {
         }
     };
     let path = ["prometheus", "api", "v1", endpoint];
-    let Answered { data } = client.get(&path, &parameters).await?;
+    let Answered { data, warnings } = client.get(&path, &parameters).await?;
+    warnings.iter().for_each(|warning| note(&format!("dogwatch: {}", output::shown(warning))));
     let rows: Vec<Row> = match data {
         Data::Scalar(value) | Data::String(value) => {
             vec![Row { metric: BTreeMap::new(), values: vec![value] }]
@@ -178,6 +184,61 @@ pub(crate) async fn availability(args: &AvailabilityArgs) -> anyhow::Result<()> 
     let client = Client::open(&args.common)?;
     let list: AvailabilityList = client.post(&["api", "v1", "query", "availability"], &query).await?;
     output::print(&list.checks, &AVAILABILITY, args.common.output)
+}
+
+const TIMELINE: [Column<StatusRun>; 4] = [
+    Column { title: "FROM", cell: |run, _| output::time(run.from_ms) },
+    Column {
+        title: "STATUS",
+        cell: |run, _| run.status.map_or_else(|| "not measured".to_owned(), |status| status.to_string()),
+    },
+    Column { title: "FOR", cell: |run, _| span(run.until_ms.saturating_sub(run.from_ms)) },
+    Column { title: "RESULTS", cell: |run, _| run.results.to_string() },
+];
+
+pub(crate) async fn timeline(args: &TimelineArgs) -> anyhow::Result<()> {
+    let client = Client::open(&args.common)?;
+    let (mut from_ms, until_ms) = range(args.range);
+    let mut runs: Vec<StatusRun> = Vec::new();
+    loop {
+        let query = [
+            ("agent", args.agent.to_string()),
+            ("check", args.check.to_string()),
+            ("from_ms", from_ms.to_string()),
+            ("until_ms", until_ms.to_string()),
+        ];
+        let page: Timeline = client.get(&["api", "v1", "query", "timeline"], &query).await?;
+        runs.extend(page.runs);
+        match page.next_ms {
+            Some(next) if next > from_ms => from_ms = next,
+            _ => break,
+        }
+    }
+    output::print(&runs, &TIMELINE, args.common.output)
+}
+
+const TOP: [Column<Top>; 2] = [
+    Column { title: "HOST", cell: |row, _| row.agent.to_string() },
+    Column {
+        title: "VALUE",
+        cell: |row, _| format!("{} {}", row.value, row.unit.as_deref().unwrap_or_default()),
+    },
+];
+
+pub(crate) async fn top(args: &TopArgs) -> anyhow::Result<()> {
+    let (from_ms, until_ms) = range(args.range);
+    let mut query = vec![
+        ("check", args.check.to_string()),
+        ("from_ms", from_ms.to_string()),
+        ("until_ms", until_ms.to_string()),
+        ("by", args.by.clone()),
+        ("lowest", args.lowest.to_string()),
+        ("limit", args.limit.to_string()),
+    ];
+    query.extend(args.metric.iter().map(|metric| ("metric", metric.clone())));
+    let list: TopList = Client::open(&args.common)?.get(&["api", "v1", "query", "top"], &query).await?;
+    note(&format!("{} of {} hosts", list.hosts.len(), list.of));
+    output::print(&list.hosts, &TOP, args.common.output)
 }
 
 /// From so long ago until now.

@@ -246,6 +246,15 @@ impl Segment {
             && (entry.first_s == FAR || at(entry.first_s) <= last_ms)
     }
 
+    /// No result of the block is later, in milliseconds since 1970.
+    #[must_use]
+    pub fn latest(&self, entry: &Entry) -> u64 {
+        match entry.last_s {
+            FAR => u64::MAX,
+            seconds => self.base_ms.saturating_add(u64::from(seconds).saturating_mul(1000)),
+        }
+    }
+
     /// # Errors
     /// As the file system says.
     pub fn read(&self, entry: &Entry) -> io::Result<Vec<u8>> {

@@ -57,6 +57,7 @@ fn scan() -> Scan {
         limit: 100,
         max_bytes: 1_000_000,
         deadline: Instant::now() + Duration::from_secs(10),
+        fits: None,
     }
 }
 

@@ -205,6 +205,7 @@ impl World {
             limit: 7,
             max_bytes: 1_000_000,
             deadline,
+            fits: None,
         };
         let mut paged = Vec::new();
         loop {
