@@ -659,6 +659,9 @@ pub(crate) struct AvailabilityArgs {
     /// Time that does not count, as FROM/UNTIL in RFC 3339; may be repeated
     #[arg(long, value_name = "FROM/UNTIL", value_parser = excluded)]
     pub(crate) exclude: Vec<Excluded>,
+    /// A silence whose times do not count, whatever hosts and checks it names; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) exclude_silence: Vec<protocol::SilenceName>,
 }
 
 #[derive(Debug, clap::Args)]

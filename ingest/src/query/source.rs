@@ -85,6 +85,9 @@ impl StoreSource {
         (span, resolution, want): (Span, Resolution, Want),
         meter: &Meter<'_>,
     ) -> Result<Vec<Sample>, Error> {
+        // From the one on that ends within the range.
+        let from_ms = resolution.start(span.from_ms.saturating_sub(resolution.millis() - 1));
+        let span = Span { from_ms, ..span };
         let points = match self.store.points(named.meta.id, &span, resolution) {
             Ok(points) => points,
             Err(StoreError::TooMuch) if Instant::now() < self.deadline => {

@@ -6,4 +6,6 @@ mod failing;
 mod fixture;
 mod pipeline;
 mod prometheus;
+mod query;
+mod rolled;
 mod store;

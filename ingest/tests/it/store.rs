@@ -1,5 +1,6 @@
 //! The store on a real disk, without a broker.
 
+mod concurrent;
 mod space;
 
 use std::{
