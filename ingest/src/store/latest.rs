@@ -189,24 +189,26 @@ fn in_time(deadline: Instant) -> Result<(), StoreError> {
 
 impl Open {
     pub(super) fn horizon(&self) -> Horizon {
+        let hot = *self.hot();
         let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
         let begin = |wanted: &dyn Fn(Partition) -> bool| {
             let own = sealed.iter().filter(|segment| wanted(segment.meta.partition));
             own.map(|segment| segment.meta.min_at_ms).min()
         };
-        let results = begin(&|partition| matches!(partition, Partition::Day(_))).unwrap_or(u64::MAX);
-        let points = |resolution| {
-            begin(&|partition| matches!(partition, Partition::Points(of, _) if of == resolution))
+        let of_points = |resolution: Resolution| {
+            let begin = begin(&|partition| matches!(partition, Partition::Points(of, _) if of == resolution));
+            // A point begins before what it was made of; it reaches further back when it ends before.
+            move |other: u64| begin.filter(|begin| begin.saturating_add(resolution.millis()) <= other)
         };
-        let (five_minutes, hours) = (points(Resolution::FiveMinutes), points(Resolution::Hour));
+        let (five_minutes, hours) = (of_points(Resolution::FiveMinutes), of_points(Resolution::Hour));
+        let in_rows = (hot.results > 0).then_some(hot.oldest_ms);
+        let in_blocks = begin(&|partition| matches!(partition, Partition::Day(_)));
+        let results = in_rows.into_iter().chain(in_blocks).min().unwrap_or(u64::MAX);
+        let older = five_minutes(results).or_else(|| hours(results));
         // What nothing older stands behind reaches to the beginning.
-        let older = [five_minutes, hours].into_iter().flatten().min();
-        let results_ms = if older.is_some_and(|older| older < results) { results } else { 0 };
-        let five_minutes_ms = match (five_minutes, hours) {
-            (Some(own), Some(hours)) if Resolution::Hour.millis() <= own.saturating_sub(hours) => own,
-            (None, Some(_)) => results_ms,
-            _ => 0,
-        };
+        let results_ms = if older.is_some() { results } else { 0 };
+        let five_minutes = five_minutes(results).unwrap_or(results);
+        let five_minutes_ms = if hours(five_minutes).is_some() { five_minutes } else { 0 };
         Horizon { results_ms, five_minutes_ms }
     }
 }
