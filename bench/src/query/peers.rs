@@ -27,6 +27,8 @@ pub(crate) fn start(folder: &Path) -> anyhow::Result<Vec<Target>> {
                 format!("--storage.tsdb.path={}", path("prometheus")),
                 "--storage.tsdb.retention.time=100y".to_owned(),
                 "--web.enable-remote-write-receiver".to_owned(),
+                // One connection for the whole benchmark.
+                "--web.read-timeout=10h".to_owned(),
                 "--log.level=error".to_owned(),
             ],
             "--web.listen-address=",
@@ -37,6 +39,8 @@ pub(crate) fn start(folder: &Path) -> anyhow::Result<Vec<Target>> {
             vec![
                 format!("-storageDataPath={}", path("victoria")),
                 "-retentionPeriod=100y".to_owned(),
+                "-http.connTimeout=10h".to_owned(),
+                "-http.idleConnTimeout=10h".to_owned(),
                 "-loggerLevel=ERROR".to_owned(),
             ],
             "-httpListenAddr=",
