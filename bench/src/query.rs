@@ -131,7 +131,7 @@ fn build(results: &Path, series: u64, days: u64, peers: &mut [Target]) -> anyhow
             progress(&format!("query: minute {} of {MINUTES}", minute + 1));
         }
     }
-    store.compact(START_MS + MINUTES * EVERY_MS)?;
+    store.compact(START_MS + MINUTES * EVERY_MS, &mut |_, _| {})?;
     Ok(())
 }
 
@@ -200,6 +200,7 @@ fn beside(
     };
     let ((_, ours), peers) = took.split_first().context("nobody was asked")?;
     let ours = rounds(ours)?;
+    progress(&format!("query {case}: {metric} {:.2} ms", ours.median));
     let mut figures = Vec::new();
     for (name, theirs) in peers {
         figures.push(Figure::beside("query", case, (metric, "ms"), &ours, name, Some(&rounds(theirs)?)));

@@ -20,6 +20,8 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// What a number takes, about, with the room that a list keeps for more.
 const NUMBER_BYTES: usize = 2 * size_of::<Held>();
+/// What a series takes besides, about.
+const SERIES_BYTES: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Head {
@@ -97,9 +99,14 @@ impl Head {
             }
         }
         self.rows.insert(row, (key(hour, batch), self.numbers.saturating_sub(before)));
-        if self.numbers.saturating_mul(NUMBER_BYTES) > MAX_BYTES {
+        if self.bytes() > MAX_BYTES {
             self.shrink();
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let series = self.series.len().saturating_mul(SERIES_BYTES);
+        self.numbers.saturating_mul(NUMBER_BYTES).saturating_add(series)
     }
 
     fn push(&mut self, id: SeriesId, held: Held) {
@@ -270,7 +277,7 @@ mod tests {
         let batches = MAX_BYTES / NUMBER_BYTES / 20_000 * 2;
         for batch in 0..batches as u64 {
             head.add((0, batch), results.iter(), &catalog);
-            assert!(head.numbers * NUMBER_BYTES <= MAX_BYTES);
+            assert!(head.bytes() <= MAX_BYTES);
         }
         let from = head.whole_from().unwrap();
         assert!(from > 0 && from < batches as u64);

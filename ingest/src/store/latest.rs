@@ -152,7 +152,7 @@ impl Fjall {
             .iter()
             .filter(results)
             .flat_map(|segment| segment.of_series(number).iter().map(move |entry| (segment, entry)))
-            .map(|(segment, entry)| (segment.latest(entry), segment, entry))
+            .map(|(segment, entry)| (segment.span(entry).1, segment, entry))
             .collect();
         blocks.sort_by_key(|(latest, ..)| std::cmp::Reverse(*latest));
         let mut best: Option<CheckResult> = None;

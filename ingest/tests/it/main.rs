@@ -9,3 +9,4 @@ mod prometheus;
 mod query;
 mod rolled;
 mod store;
+mod tool;
