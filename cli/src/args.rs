@@ -126,8 +126,11 @@ pub(crate) enum ClientCommand {
     Run(RunArgs),
     /// Results of checks, oldest first
     Results(ResultsArgs),
+    Latest(LatestArgs),
     Query(QueryArgs),
     Graph(GraphArgs),
+    Timeline(TimelineArgs),
+    Top(TopArgs),
     Availability(AvailabilityArgs),
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
@@ -603,9 +606,72 @@ pub(crate) struct ResultsArgs {
     /// Show results as they come, until interrupted
     #[arg(long, conflicts_with_all = ["since", "limit"])]
     pub(crate) follow: bool,
-    /// With --follow, only results of these statuses: ok, warning, critical, unknown
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', requires = "follow")]
+    /// Only results of these statuses: ok, warning, critical, unknown
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     pub(crate) status: Vec<String>,
+    /// Only results whose output holds this text, whatever its case
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["follow", "matches"])]
+    pub(crate) contains: Option<String>,
+    /// Only results whose output this regular expression fits
+    #[arg(long, value_name = "REGEX", conflicts_with = "follow")]
+    pub(crate) matches: Option<String>,
+}
+
+/// The latest result of each check of each host
+#[derive(Debug, clap::Args)]
+pub(crate) struct LatestArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// Only this check
+    #[arg(long, value_name = "NAME")]
+    pub(crate) check: Option<CheckName>,
+    /// Only those of these statuses: ok, warning, critical, unknown
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    pub(crate) status: Vec<String>,
+    /// Only checks that were measured since
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) since: Duration,
+}
+
+/// In which status a check was, from when until when
+#[derive(Debug, clap::Args)]
+pub(crate) struct TimelineArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "HOST")]
+    pub(crate) agent: AgentId,
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
+    /// From so long ago until now
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) range: Duration,
+}
+
+/// The hosts with the highest numbers of a check
+#[derive(Debug, clap::Args)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
+    /// One of the check's metrics [default: its value]
+    #[arg(value_name = "METRIC")]
+    pub(crate) metric: Option<String>,
+    /// From so long ago until now
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub(crate) range: Duration,
+    /// The number of each host that counts
+    #[arg(long, value_name = "NUMBER", default_value = "mean", value_parser = ["mean", "max", "min", "last"])]
+    pub(crate) by: String,
+    /// The lowest instead of the highest
+    #[arg(long)]
+    pub(crate) lowest: bool,
+    /// So many hosts
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) limit: usize,
 }
 
 /// Ask in PromQL: now, or with --range over time
@@ -664,6 +730,9 @@ pub(crate) struct AvailabilityArgs {
     /// Time that does not count, as FROM/UNTIL in RFC 3339; may be repeated
     #[arg(long, value_name = "FROM/UNTIL", value_parser = excluded)]
     pub(crate) exclude: Vec<Excluded>,
+    /// A silence whose times do not count, whatever hosts and checks it names; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) exclude_silence: Vec<protocol::SilenceName>,
 }
 
 #[derive(Debug, clap::Args)]

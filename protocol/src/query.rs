@@ -1,8 +1,10 @@
 //! Questions about what was measured and what is wrong.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, CheckName, CheckResult, alert::Alert};
+use crate::{AgentId, CheckName, CheckResult, Status, alert::Alert};
 
 /// Request on `dogwatch.v1.query.results`, answered by ingest with a [`ResultPage`], oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,69 @@ pub struct ResultQuery {
     /// Results before this time; absent: all newer ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
+    /// At most this many, 1 to [`crate::limits::PAGE`]; 0 stands for that limit.
+    #[serde(default)]
+    pub limit: usize,
+    /// `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Only results of these statuses; none: of all.
+    #[serde(default, skip_serializing_if = "Statuses::is_empty")]
+    pub status: Statuses,
+    /// Only results whose output holds this text, whatever its case. At most 1,000 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// Only results whose output this regular expression fits. At most 1,000 bytes; not beside `contains`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<String>,
+}
+
+/// Statuses, as one text with commas between them: a URL has no lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Statuses(pub Vec<Status>);
+
+impl Statuses {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl TryFrom<String> for Statuses {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let status = |word: &str| {
+            let known = [Status::Ok, Status::Unknown, Status::Warning, Status::Critical];
+            known.into_iter().find(|status| status.as_str() == word)
+        };
+        let statuses: Option<Vec<Status>> = words.map(status).collect();
+        statuses.map(Self).ok_or("a status is ok, warning, critical or unknown")
+    }
+}
+
+impl From<Statuses> for String {
+    fn from(Statuses(statuses): Statuses) -> Self {
+        statuses.into_iter().map(Status::as_str).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Request on `dogwatch.v1.query.latest`, answered by ingest with a [`ResultPage`]: the latest result of each check of
+/// each host, in the order of their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatestQuery {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckName>,
+    /// Only checks whose latest result has one of these statuses; none: all.
+    #[serde(default, skip_serializing_if = "Statuses::is_empty")]
+    pub status: Statuses,
+    /// Only checks that were measured since, in milliseconds since 1970: others may be gone.
+    #[serde(default)]
+    pub since_ms: u64,
     /// At most this many, 1 to [`crate::limits::PAGE`]; 0 stands for that limit.
     #[serde(default)]
     pub limit: usize,
@@ -85,6 +150,16 @@ pub struct PrometheusQuery {
     /// Of the URL and of the form, in order.
     #[serde(default)]
     pub parameters: Vec<(String, String)>,
+    /// Name under which the question can be taken back; at most 64 bytes. Nobody else should guess it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// Published on `dogwatch.v1.query.cancel`: nobody waits for the answer any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryCancel {
+    /// Of a [`PrometheusQuery`].
+    pub id: String,
 }
 
 /// The answer to hand on as it is.
@@ -93,4 +168,55 @@ pub struct PrometheusAnswer {
     /// HTTP status.
     pub status: u16,
     pub body: Box<serde_json::value::RawValue>,
+}
+
+impl PrometheusAnswer {
+    const BEGIN: &str = r#"{"ok":{"status":"#;
+    const MIDDLE: &str = r#","body":"#;
+
+    /// The good reply that holds this answer. `body` is JSON: an answer may be megabytes, and is not parsed to be sent.
+    #[must_use]
+    pub fn reply(status: u16, body: &str) -> Vec<u8> {
+        [Self::BEGIN, &status.to_string(), Self::MIDDLE, body, "}}"].concat().into_bytes()
+    }
+
+    /// Status and place of the body in what [`Self::reply`] wrote; `None` for what must be decoded.
+    #[must_use]
+    pub fn parts(reply: &[u8]) -> Option<(u16, Range<usize>)> {
+        let rest = reply.strip_prefix(Self::BEGIN.as_bytes())?;
+        let (status, rest) = rest.split_first_chunk::<3>()?;
+        let status = std::str::from_utf8(status).ok()?.parse().ok()?;
+        let body = rest.strip_prefix(Self::MIDDLE.as_bytes())?.strip_suffix(b"}}")?;
+        let end = reply.len() - 2;
+        Some((status, end - body.len()..end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Reply;
+
+    #[test]
+    fn an_answer_is_found_without_reading_it() {
+        for (status, body) in [(200, r#"{"status":"success","data":[]}"#), (422, r#"{"a":"}}"}"#)] {
+            let reply = PrometheusAnswer::reply(status, body);
+            let (found, place) = PrometheusAnswer::parts(&reply).unwrap();
+            assert_eq!((found, &reply[place]), (status, body.as_bytes()));
+            let decoded: Reply<PrometheusAnswer> = serde_json::from_slice(&reply).unwrap();
+            let decoded = decoded.into_result().unwrap();
+            assert_eq!((decoded.status, decoded.body.get()), (status, body));
+        }
+        for other in ["", r#"{"ok":{"status":200"#, r#"{"error":{"code":"invalid","message":"}}"}}"#] {
+            assert_eq!(PrometheusAnswer::parts(other.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn statuses_are_one_text() {
+        let read = |text: &str| Statuses::try_from(text.to_owned());
+        assert_eq!(read("critical, ok").unwrap().0, [Status::Critical, Status::Ok]);
+        assert!(read("").unwrap().is_empty() && read("bad").is_err());
+        assert_eq!(String::from(read("warning,unknown").unwrap()), "warning,unknown");
+    }
 }

@@ -65,6 +65,11 @@ subjects! {
     QUERY_PROMETHEUS = "query.prometheus";
     QUERY_SERIES = "query.series";
     QUERY_AVAILABILITY = "query.availability";
+    QUERY_LATEST = "query.latest";
+    QUERY_TIMELINE = "query.timeline";
+    QUERY_TOP = "query.top";
+    /// Published: a question whose answer nobody waits for.
+    QUERY_CANCEL = "query.cancel";
 
     /// Why is an alert as it is?
     ALERTER_WHY = "alerter.why";

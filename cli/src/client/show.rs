@@ -15,7 +15,7 @@ use service_kit::now_ms;
 
 use super::http::Client;
 use crate::{
-    args::{AlertsArgs, Common, HostsArgs, ResultsArgs},
+    args::{AlertsArgs, Common, HostsArgs, LatestArgs, ResultsArgs},
     output::{self, Column, age},
 };
 
@@ -169,22 +169,46 @@ pub(crate) async fn results(args: &ResultsArgs) -> anyhow::Result<()> {
     let mut query = agent_query(args.agent.as_ref());
     query.extend(args.check.as_ref().map(|check| ("check", check.to_string())));
     query.push(("since_ms", since_ms.to_string()));
+    query.push(("status", args.status.join(",")));
+    query.extend(args.contains.as_ref().map(|text| ("contains", text.clone())));
+    query.extend(args.matches.as_ref().map(|regex| ("matches", regex.clone())));
     let mut newest = VecDeque::new();
     let mut cursor = None;
     // Pages come oldest first; the newest are wanted, so all are read and the last ones kept.
     loop {
         let mut query = query.clone();
-        query.extend(cursor.map(|cursor| ("cursor", cursor)));
+        query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
         let page: ResultPage = client.get(&["api", "v1", "results"], &query).await?;
-        let more = !page.results.is_empty();
         newest.extend(page.results);
         newest.drain(..newest.len().saturating_sub(args.limit));
+        // A page without results may still have a next one: what was looked at fitted not.
         match page.next {
-            Some(next) if more => cursor = Some(next),
+            Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
             _ => break,
         }
     }
     output::print(newest.make_contiguous(), &RESULTS, args.common.output)
+}
+
+pub(crate) async fn latest(args: &LatestArgs) -> anyhow::Result<()> {
+    let client = Client::open(&args.common)?;
+    let since_ms = now_ms().saturating_sub(duration::millis(args.since));
+    let mut query = agent_query(args.agent.as_ref());
+    query.extend(args.check.as_ref().map(|check| ("check", check.to_string())));
+    query.push(("since_ms", since_ms.to_string()));
+    query.push(("status", args.status.join(",")));
+    let (mut results, mut cursor) = (Vec::new(), None);
+    loop {
+        let mut query = query.clone();
+        query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
+        let page: ResultPage = client.get(&["api", "v1", "results", "latest"], &query).await?;
+        results.extend(page.results);
+        match page.next {
+            Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
+            _ => break,
+        }
+    }
+    output::print(&results, &RESULTS, args.common.output)
 }
 
 pub(crate) async fn alerts(args: &AlertsArgs) -> anyhow::Result<()> {

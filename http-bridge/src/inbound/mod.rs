@@ -12,6 +12,7 @@ mod live;
 mod metrics;
 mod operator_api;
 mod prometheus;
+mod query_api;
 mod rollouts;
 mod routes;
 mod run;

@@ -20,8 +20,7 @@ use protocol::{
         KeyRevoke, Role, RollbackRequest,
     },
     document::Kind,
-    query::{AlertList, AlertQuery, LossList, LossQuery, ResultPage, ResultQuery},
-    series::{AvailabilityList, AvailabilityQuery, SeriesHistory, SeriesQuery},
+    query::{AlertList, AlertQuery, LossList, LossQuery},
     subject,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -108,15 +107,6 @@ pub(crate) async fn checks(State(app): State<Arc<App>>, caller: Caller) -> Answe
     Ok(Json(app.ask.ask(subject::ADMIN_DOCUMENTS, &query, ANSWER).await?))
 }
 
-pub(crate) async fn results(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    query: Result<Query<ResultQuery>, QueryRejection>,
-) -> Answer<ResultPage> {
-    caller.at_least(Role::Viewer)?;
-    Ok(Json(app.ask.ask(subject::QUERY_RESULTS, &query?.0, ANSWER).await?))
-}
-
 pub(crate) async fn alerts(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -133,26 +123,6 @@ pub(crate) async fn loss(
 ) -> Answer<LossList> {
     caller.at_least(Role::Viewer)?;
     Ok(Json(app.ask.ask(subject::QUERY_LOSS, &query?.0, ANSWER).await?))
-}
-
-pub(crate) async fn series(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    query: Result<Query<SeriesQuery>, QueryRejection>,
-) -> Answer<SeriesHistory> {
-    caller.at_least(Role::Viewer)?;
-    Ok(Json(app.ask.ask(subject::QUERY_SERIES, &query?.0, ANSWER).await?))
-}
-
-/// As a POST, since the excluded times are a list.
-pub(crate) async fn availability(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<AvailabilityList> {
-    caller.at_least(Role::Viewer)?;
-    let query: AvailabilityQuery = json(body)?;
-    Ok(Json(app.ask.ask(subject::QUERY_AVAILABILITY, &query, ANSWER).await?))
 }
 
 pub(crate) async fn create_key(

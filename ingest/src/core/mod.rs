@@ -7,3 +7,4 @@ pub mod ledger;
 pub mod naming;
 pub mod parameters;
 pub mod plan;
+pub mod timeline;

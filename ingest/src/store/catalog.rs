@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use protocol::{AgentId, CheckName, CheckResult};
 use serde::{Deserialize, Serialize};
 
-use super::series::{SeriesFilter, SeriesId, SeriesMeta};
+use super::series::{Part, SeriesFilter, SeriesId, SeriesMeta};
 
 /// The metrics of one check of one agent. They are never reordered: a number that was given out stays good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,15 +73,32 @@ impl Catalog {
 
     #[must_use]
     pub fn find(&self, filter: &SeriesFilter) -> Vec<SeriesMeta> {
-        let agents =
-            self.agents.iter().filter(|(agent, _)| filter.agent.as_ref().is_none_or(|a| a == *agent));
+        let fits = |part: Part<'_>| match part {
+            Part::Agent(agent) => filter.agent.as_ref().is_none_or(|wanted| wanted == agent),
+            Part::Check(check) => filter.check.as_ref().is_none_or(|wanted| wanted == check),
+            Part::Metric(metric) => filter.metric.as_ref().is_none_or(|wanted| wanted == metric),
+        };
+        match &filter.agent {
+            Some(agent) => self.find_in(self.agents.get_key_value(agent), &fits),
+            None => self.find_in(&self.agents, &fits),
+        }
+    }
+
+    /// Those that fit, asked of each agent, then of its checks, then of their metrics.
+    #[must_use]
+    pub fn find_where(&self, fits: &dyn Fn(Part<'_>) -> bool) -> Vec<SeriesMeta> {
+        self.find_in(&self.agents, fits)
+    }
+
+    fn find_in<'a>(
+        &self,
+        agents: impl IntoIterator<Item = (&'a AgentId, &'a HashMap<CheckName, Entry>)>,
+        fits: &dyn Fn(Part<'_>) -> bool,
+    ) -> Vec<SeriesMeta> {
         let mut found = Vec::new();
-        for (agent, checks) in agents {
-            let checks = checks.iter().filter(|(check, _)| filter.check.as_ref().is_none_or(|c| c == *check));
-            for (check, entry) in checks {
-                let metrics = (0..).zip(&entry.metrics);
-                let metrics =
-                    metrics.filter(|(_, (name, _))| filter.metric.as_ref().is_none_or(|m| m == name));
+        for (agent, checks) in agents.into_iter().filter(|(agent, _)| fits(Part::Agent(agent))) {
+            for (check, entry) in checks.iter().filter(|(check, _)| fits(Part::Check(check))) {
+                let metrics = (0..).zip(&entry.metrics).filter(|(_, (name, _))| fits(Part::Metric(name)));
                 found.extend(metrics.map(|(metric, (name, unit))| SeriesMeta {
                     id: SeriesId { results: entry.number, metric },
                     agent: agent.clone(),
@@ -92,6 +109,24 @@ impl Catalog {
             }
         }
         found.sort_by(|a, b| (&a.agent, &a.check, a.id).cmp(&(&b.agent, &b.check, b.id)));
+        found
+    }
+
+    /// The checks of agents that are asked for, with their numbers, in order.
+    #[must_use]
+    pub fn checks(
+        &self,
+        agent: Option<&AgentId>,
+        check: Option<&CheckName>,
+    ) -> Vec<(AgentId, CheckName, u32)> {
+        let own = agent.and_then(|agent| self.agents.get_key_value(agent));
+        let all = agent.is_none().then_some(&self.agents).into_iter().flatten();
+        let mut found = Vec::new();
+        for (agent, checks) in own.into_iter().chain(all) {
+            let wanted = checks.iter().filter(|(name, _)| check.is_none_or(|check| check == *name));
+            found.extend(wanted.map(|(name, entry)| (agent.clone(), name.clone(), entry.number)));
+        }
+        found.sort();
         found
     }
 

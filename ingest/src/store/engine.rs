@@ -17,9 +17,10 @@ use protocol::{AgentId, CheckName, query::ResultPage};
 use service_kit::files::DataFolder;
 
 use super::{
-    Commit, Maintained, NewResult, Point, Resolution, ResultStore, Retention, Sample, Scan, SeriesFilter,
-    SeriesId, SeriesMeta, Sketch, Span, StoreError,
+    Commit, Horizon, LatestScan, Maintained, NewResult, Part, Point, Resolution, ResultStore, Retention,
+    Sample, Scan, SeriesFilter, SeriesId, SeriesMeta, Sketch, Span, StoreError,
     catalog::{self, Additions, Catalog},
+    head::Head,
     row::{self, Row, RowError},
     segment::Segment,
 };
@@ -68,6 +69,7 @@ pub(super) struct Open {
     /// By number.
     pub(super) sealed: RwLock<Vec<Arc<Segment>>>,
     pub(super) hot: Mutex<Hot>,
+    pub(super) head: Mutex<Head>,
 }
 
 /// How much lies in rows.
@@ -175,6 +177,7 @@ impl Fjall {
             next_segment: AtomicU64::default(),
             sealed: RwLock::default(),
             hot: Mutex::default(),
+            head: Mutex::default(),
         };
         self.upgrade(&open)?;
         self.read_catalog(&open)?;
@@ -235,13 +238,20 @@ impl Fjall {
         let failed = self.failed("read");
         let mut hot = Hot::default();
         for item in open.rows.iter() {
-            let (_, value) = item.into_inner().map_err(&failed)?;
+            let (key, value) = item.into_inner().map_err(&failed)?;
             if let Ok(row) = Row::open(&value) {
                 let results = usize::try_from(row.header.results).unwrap_or(usize::MAX);
                 hot.add(row.header.stored_ms, results, value.len());
             }
+            let (mut head, catalog) = (open.head(), open.catalog());
+            match (Row::open(&value).and_then(|row| row.decoded()), number(&key, 0), number(&key, 8)) {
+                (Ok(results), Some(hour), Some(batch)) => head.add((hour, batch), results.iter(), &catalog),
+                // Whoever reads it says that it is damaged.
+                _ => head.miss(),
+            }
         }
         *open.hot() = hot;
+        open.head().next(open.next_batch.load(Ordering::Relaxed));
         Ok(())
     }
 }
@@ -316,6 +326,12 @@ impl ResultStore for Fjall {
             batch.commit().map_err(&failed)?;
             open.next_batch.store(next, Ordering::Relaxed);
             open.extend_catalog(changed);
+            {
+                let (mut head, catalog) = (open.head(), open.catalog());
+                for (hour, results) in by_hour(&commit.results) {
+                    head.add((hour, number), results.iter().map(|new| new.result), &catalog);
+                }
+            }
             let mut hot = open.hot();
             added.into_iter().for_each(|(results, bytes)| hot.add(commit.now_ms, results, bytes));
             Ok(())
@@ -328,6 +344,18 @@ impl ResultStore for Fjall {
 
     fn series(&self, filter: &SeriesFilter) -> Result<Vec<SeriesMeta>, StoreError> {
         self.with_open(|open| Ok(open.catalog().find(filter)))
+    }
+
+    fn find_series(&self, fits: &dyn Fn(Part<'_>) -> bool) -> Result<Vec<SeriesMeta>, StoreError> {
+        self.with_open(|open| Ok(open.catalog().find_where(fits)))
+    }
+
+    fn latest(&self, scan: &LatestScan) -> Result<ResultPage, StoreError> {
+        self.with_open(|open| self.read_latest(open, scan))
+    }
+
+    fn horizon(&self) -> Result<Horizon, StoreError> {
+        self.with_open(|open| Ok(open.horizon()))
     }
 
     fn samples(&self, series: SeriesId, span: &Span) -> Result<Vec<Sample>, StoreError> {
@@ -369,8 +397,14 @@ impl Hot {
 
 impl Open {
     pub(super) fn view(&self) -> View {
+        self.view_with(|_| ()).0
+    }
+
+    /// A view, and what `look` finds in the head at the same moment.
+    pub(super) fn view_with<T>(&self, look: impl FnOnce(&Head) -> T) -> (View, T) {
         let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
-        View { snapshot: self.database.snapshot(), segments: sealed.clone() }
+        let found = look(&self.head());
+        (View { snapshot: self.database.snapshot(), segments: sealed.clone() }, found)
     }
 
     /// All but that of rows.
@@ -380,6 +414,10 @@ impl Open {
 
     pub(super) fn hot(&self) -> MutexGuard<'_, Hot> {
         self.hot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn head(&self) -> MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {

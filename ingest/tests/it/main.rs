@@ -6,5 +6,7 @@ mod failing;
 mod fixture;
 mod pipeline;
 mod prometheus;
+mod query;
+mod rolled;
 mod store;
 mod tool;

@@ -1,5 +1,6 @@
 //! The store on a real disk, without a broker.
 
+mod concurrent;
 mod formats;
 mod space;
 
@@ -58,6 +59,7 @@ fn scan() -> Scan {
         limit: 100,
         max_bytes: 1_000_000,
         deadline: Instant::now() + Duration::from_secs(10),
+        fits: None,
     }
 }
 

@@ -13,8 +13,8 @@ use super::*;
 use crate::{
     core::plan::Accounts,
     store::{
-        Commit, NewResult, Position, Resolution, ResultStore, Retention, Sample, Scan, SeriesFilter, Span,
-        engine::DAY_MS, read::push_samples, series,
+        Commit, LatestScan, NewResult, Position, Resolution, ResultStore, Retention, Sample, Scan,
+        SeriesFilter, Span, engine::DAY_MS, read::push_samples, series,
     },
 };
 
@@ -212,6 +212,7 @@ impl World {
             limit: 7,
             max_bytes: 1_000_000,
             deadline,
+            fits: None,
         };
         let mut paged = Vec::new();
         loop {
@@ -227,6 +228,25 @@ impl World {
             sorted(results.map(|result| format!("{result:?}")).collect())
         };
         assert_eq!(texts(&mut paged.iter()), texts(&mut self.model.iter().map(|(_, result)| result)));
+
+        let mut newest: BTreeMap<(AgentId, CheckName), u64> = BTreeMap::new();
+        for (_, result) in &self.model {
+            let at_ms = newest.entry((result.agent.clone(), result.check.clone())).or_default();
+            *at_ms = result.at_ms.max(*at_ms);
+        }
+        let scan = LatestScan {
+            agent: None,
+            check: None,
+            after: None,
+            since_ms: 0,
+            statuses: Vec::new(),
+            limit: 1_000,
+            max_bytes: 1_000_000,
+            deadline,
+        };
+        let latest = self.store.latest(&scan).unwrap().results;
+        let latest: Vec<_> = latest.into_iter().map(|r| ((r.agent, r.check), r.at_ms)).collect();
+        assert_eq!(latest, newest.into_iter().collect::<Vec<_>>());
 
         let span = Span { from_ms: 0, until_ms: u64::MAX, limit: 100_000, deadline };
         for meta in self.store.series(&SeriesFilter::default()).unwrap() {
