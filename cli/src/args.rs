@@ -241,8 +241,23 @@ pub(crate) enum LibraryCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// What became of each agent's results: stored, repeated, missing, lost
-    Loss(Common),
+    Loss(LossArgs),
+}
+
+/// What became of each agent's results: stored, repeated, rejected, missing, lost
+///
+/// One line for each sequence of numbers of an agent; an agent that was installed again begins a new one. Missing results
+/// may still come, lost ones will not. --gaps shows which numbers were not there, and since when.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LossArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this agent
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// The last gaps of each, filled ones too
+    #[arg(long)]
+    pub(crate) gaps: bool,
 }
 
 /// What every client command takes.

@@ -1,11 +1,16 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use protocol::duration::millis;
 use service_kit::{Context, report};
 use tokio::time::MissedTickBehavior;
 
 use crate::{
+    core::clock::Clocks,
     counters::Counters,
-    inbound::{prometheus, questions, results},
+    inbound::{prometheus, questions, results, results::Entry},
     outbound::{hosts, watermarks},
     query::Prometheus,
     settings::Settings,
@@ -35,14 +40,17 @@ pub async fn start_with(
     ctx: Context,
     counters: Counters,
 ) -> anyhow::Result<()> {
-    let (writer, thread) = Writer::start(Arc::clone(&store), counters.clone()).await?;
+    let (writer, thread) =
+        Writer::start(Arc::clone(&store), settings.series_limit(), counters.clone()).await?;
     ctx.tasks.spawn("store", async move { Ok(thread.await?) });
     let prometheus = Prometheus::new(Arc::clone(&store), hosts::follow(&ctx), &settings, ctx.tasks.token());
     prometheus::answer(&ctx, prometheus, settings.query_timeout).await?;
-    questions::answer(&ctx, writer.clone(), Arc::clone(&store)).await?;
+    let clocks = Arc::new(Mutex::new(Clocks::new(millis(settings.clock_limit))));
+    questions::answer(&ctx, writer.clone(), Arc::clone(&store), Arc::clone(&clocks)).await?;
     watermarks::publish(&ctx, writer.clone());
-    maintain(&ctx, store, settings.retention(), counters);
-    results::consume(&ctx, settings.batch(), writer).await
+    maintain(&ctx, store, settings.retention(), counters.clone());
+    let entry = Entry { writer, times: settings.times(), clocks, counters };
+    results::consume(&ctx, settings.batch(), entry).await
 }
 
 /// Seal, merge and expire, now and then. The last round is finished before the task ends.

@@ -58,6 +58,7 @@ subjects! {
     QUERY_PROMETHEUS = "query.prometheus";
     QUERY_SERIES = "query.series";
     QUERY_AVAILABILITY = "query.availability";
+    QUERY_CLOCKS = "query.clocks";
 
     /// Why is an alert as it is?
     ALERTER_WHY = "alerter.why";

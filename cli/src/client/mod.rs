@@ -10,6 +10,7 @@ mod history;
 mod http;
 mod keys;
 mod library;
+mod loss;
 mod query;
 mod rollout;
 mod rule_test;
@@ -76,8 +77,8 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Host(HostCommand::Revoke { agent, common }) => {
                 access::revoke_host(&agent, &common).await
             }
-            ClientCommand::Audit(AuditArgs { command: Some(AuditCommand::Loss(common)), .. }) => {
-                show::loss(&common).await
+            ClientCommand::Audit(AuditArgs { command: Some(AuditCommand::Loss(args)), .. }) => {
+                loss::loss(&args).await
             }
             ClientCommand::Audit(args) => access::audit(&args).await,
             ClientCommand::Alert(AlertCommand::Ack(args)) => attend::acknowledge(&args).await,

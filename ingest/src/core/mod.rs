@@ -2,8 +2,12 @@
 
 pub mod accept;
 pub mod account;
+pub mod audit;
+pub mod clock;
 pub mod history;
 pub mod ledger;
 pub mod naming;
 pub mod parameters;
 pub mod plan;
+pub mod quota;
+pub mod times;

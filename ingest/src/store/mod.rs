@@ -16,12 +16,16 @@ pub mod row;
 pub mod segment;
 pub mod series;
 
-use std::{collections::HashSet, path::PathBuf, time::Duration, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use protocol::{AgentId, CheckName, CheckResult, query::ResultPage};
 use service_kit::files::DataFolderError;
 
-use crate::core::plan::Accounts;
+use crate::core::{plan::Accounts, quota::NewSeries};
 pub use engine::Fjall;
 pub use page::Position;
 pub use series::{Point, Resolution, Sample, SeriesFilter, SeriesId, SeriesMeta, Span};
@@ -72,6 +76,18 @@ pub trait ResultStore: Send + Sync + 'static {
     /// As [`Self::samples`].
     fn points(&self, series: SeriesId, span: &Span, resolution: Resolution)
     -> Result<Vec<Point>, StoreError>;
+
+    /// Which of these results bring series that are not known yet, by their numbers. Without an answer of its own a store
+    /// does not count series.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn new_series(
+        &self,
+        _results: &mut dyn Iterator<Item = (usize, &CheckResult)>,
+    ) -> Result<HashMap<usize, NewSeries>, StoreError> {
+        Ok(HashMap::new())
+    }
 
     /// Seal what is due, merge what is small, delete what is past its retention, and forget ids of more than two
     /// days. Commits and readers go on meanwhile; one thread at a time calls it.
