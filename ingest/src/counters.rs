@@ -30,6 +30,10 @@ pub struct Counters {
     pub rejected: Family<Reason, Counter>,
     /// Hosts whose clock is off by more than the limit.
     pub wrong_clocks: Gauge,
+    /// Bytes on the disk of the store.
+    pub disk_free: Gauge,
+    /// 1 while nothing is written since there is no room.
+    pub disk_full: Gauge,
 }
 
 impl Counters {
@@ -85,6 +89,12 @@ impl Counters {
                     "clocks_wrong",
                     "Hosts whose clock is off by more than --clock-limit",
                     &counters.wrong_clocks,
+                ),
+                ("disk_free_bytes", "Bytes left on the disk of the store", &counters.disk_free),
+                (
+                    "disk_full",
+                    "1 while fewer bytes are left than --keep-free, and nothing is stored or acknowledged",
+                    &counters.disk_full,
                 ),
             ] {
                 registry.register(name, help, gauge.clone());

@@ -11,8 +11,10 @@ pub mod counters;
 pub mod inbound;
 pub mod outbound;
 pub mod query;
+pub mod room;
 pub mod service;
 pub mod settings;
+pub mod sink;
 pub mod store;
 pub mod writer;
 

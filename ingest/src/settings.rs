@@ -8,7 +8,7 @@ use service_kit::{
     settings::{Common, duration},
 };
 
-use crate::{core::times::Times, store::Retention};
+use crate::{core::times::Times, sink::settings::RemoteWrite, store::Retention};
 
 /// Take results from the broker, store each exactly once, and answer questions about them.
 #[derive(Debug, Clone, Parser)]
@@ -50,6 +50,9 @@ pub struct Settings {
     /// Write nothing more when the disk has fewer bytes left: nothing is acknowledged then, and nothing lost
     #[arg(long, env = "DOGWATCH_INGEST_KEEP_FREE", value_name = "BYTES", default_value_t = 256 * 1024 * 1024)]
     pub keep_free: u64,
+    /// Warn when the disk has fewer bytes left
+    #[arg(long, env = "DOGWATCH_INGEST_WARN_FREE", value_name = "BYTES", default_value_t = 2 * 1024 * 1024 * 1024)]
+    pub warn_free: u64,
     /// Longest evaluation of one PromQL query; a request may ask for less
     #[arg(long, env = "DOGWATCH_INGEST_QUERY_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub query_timeout: Duration,
@@ -71,6 +74,8 @@ pub struct Settings {
     /// Most series of one agent, each metric of each check being one; results that bring more are rejected. 0: no limit
     #[arg(long, env = "DOGWATCH_INGEST_MAX_SERIES", value_name = "N", default_value_t = 10_000)]
     pub max_series: usize,
+    #[command(flatten)]
+    pub remote_write: RemoteWrite,
 }
 
 impl Settings {

@@ -10,4 +10,6 @@ pub mod naming;
 pub mod parameters;
 pub mod plan;
 pub mod quota;
+pub mod remote;
+pub mod room;
 pub mod times;

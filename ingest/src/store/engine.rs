@@ -200,8 +200,7 @@ impl Fjall {
 
     /// Refuse before the engine meets a full disk: it does not recover from that without being opened again.
     fn check_room(&self) -> Result<(), StoreError> {
-        let Ok(disk) = rustix::fs::statvfs(self.folder.path()) else { return Ok(()) };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let Ok(free) = crate::room::free_bytes(self.folder.path()) else { return Ok(()) };
         if free < self.keep_free {
             return Err(StoreError::NearlyFull { folder: self.path(), free, keep: self.keep_free });
         }

@@ -3,9 +3,11 @@
 
 mod audit;
 mod crash;
+mod disk;
 mod failing;
 mod fixture;
 mod limits;
 mod pipeline;
 mod prometheus;
+mod sink;
 mod store;
