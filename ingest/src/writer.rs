@@ -177,7 +177,8 @@ impl Work {
             .iter()
             .enumerate()
             .filter_map(|(index, message)| Some((index, &message.as_ref().ok()?.result)));
-        let quota = Quota::new(max_series, store.new_series(&mut accepted)?);
+        let new = if max_series == usize::MAX { HashMap::new() } else { store.new_series(&mut accepted)? };
+        let quota = Quota::new(max_series, new);
         let plan = plan(&messages, Before { accounts, quota, now_ms }, |id| store.knows_id(id, now_ms))?;
         let results = plan.fresh.iter().filter_map(|index| {
             let (body, Ok(accepted)) = (bodies.get(*index)?, messages.get(*index)?) else { return None };

@@ -4,6 +4,7 @@ mod access;
 mod attend;
 mod change;
 mod explain;
+mod export_results;
 mod files;
 mod follow;
 mod history;
@@ -59,6 +60,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::History(args) => history::history(&args).await,
             ClientCommand::Diff(args) => history::diff(&args).await,
             ClientCommand::Export(args) => history::export(&args).await,
+            ClientCommand::ExportResults(args) => export_results::export(&args).await,
             ClientCommand::Explain(args) => explain::explain(&args).await,
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,

@@ -124,8 +124,9 @@ impl Handler {
         self.last = (delivery.sequence, delivery.published_ms);
     }
 
-    /// Every sample is taken, or refused and counted.
-    async fn deliver(&self, request: Vec<Series>) -> Result<(), Stopped> {
+    /// Every sample is taken, or refused and counted. Returns how many were refused, and what was said of the last.
+    async fn deliver(&self, request: Vec<Series>) -> Result<(u64, String), Stopped> {
+        let mut refused = (0_u64, String::new());
         let mut parts = vec![request];
         while let Some(part) = parts.pop() {
             let (count, reply) = (remote::count(&part) as u64, self.post(&part).await?);
@@ -138,17 +139,11 @@ impl Handler {
                 _ => {
                     let Reply { status, text, .. } = reply;
                     self.counters.refused.get_or_create(&Status { status }).inc_by(count);
-                    tracing::warn!(
-                        receiver = self.client.host(),
-                        samples = count,
-                        status,
-                        text,
-                        "samples were refused by the receiver of remote write"
-                    );
+                    refused = (refused.0.saturating_add(count), format!("{status}: {text}"));
                 }
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Try until there is an answer that stands.
@@ -202,11 +197,26 @@ impl AsyncBatchHandler for Handler {
             }
         }
         let hosts = Arc::clone(&self.hosts.borrow());
+        let (mut refused, mut reason) = (0_u64, String::new());
         for request in remote::requests(remote::series(&results, &hosts), self.samples) {
-            if let Err(stopped) = self.deliver(request).await {
-                self.last = before;
-                return Err(stopped.into());
+            match self.deliver(request).await {
+                Ok((0, _)) => {}
+                Ok((count, text)) => (refused, reason) = (refused.saturating_add(count), text),
+                Err(stopped) => {
+                    self.last = before;
+                    return Err(stopped.into());
+                }
             }
+        }
+        // Once for a batch: after a kill each of its samples may be a repeat that Prometheus takes for out of order.
+        if refused > 0 {
+            let receiver = self.client.host();
+            tracing::warn!(
+                receiver,
+                samples = refused,
+                reason,
+                "samples were refused by the receiver of remote write"
+            );
         }
         if self.last != before {
             self.place.save(self.last.0).await;
