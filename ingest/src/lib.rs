@@ -16,6 +16,7 @@ pub mod service;
 pub mod settings;
 pub mod sink;
 pub mod store;
+pub mod tool;
 pub mod writer;
 
 pub use service::start;

@@ -11,3 +11,4 @@ mod pipeline;
 mod prometheus;
 mod sink;
 mod store;
+mod tool;
