@@ -118,6 +118,7 @@ pub(crate) enum ClientCommand {
     History(HistoryArgs),
     Diff(DiffArgs),
     Export(ExportArgs),
+    ExportResults(ExportResultsArgs),
     Explain(ExplainArgs),
     /// Hosts: what they are, and which revision they run
     Hosts(HostsArgs),
@@ -312,8 +313,23 @@ pub(crate) enum LibraryCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// What became of each agent's results: stored, repeated, missing, lost
-    Loss(Common),
+    Loss(LossArgs),
+}
+
+/// What became of each agent's results: stored, repeated, rejected, missing, lost
+///
+/// One line for each sequence of numbers of an agent; an agent that was installed again begins a new one. Missing results
+/// may still come, lost ones will not. --gaps shows which numbers were not there, and since when.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LossArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this agent
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// The last gaps of each, filled ones too
+    #[arg(long)]
+    pub(crate) gaps: bool,
 }
 
 /// What every client command takes.
@@ -546,6 +562,43 @@ pub(crate) struct ExportArgs {
     /// Into a folder that is not empty too
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// Write results as a file for other programs: Parquet for DuckDB, pandas and Polars, CSV, or JSON lines
+///
+/// CSV and Parquet have one row for each number: one for the result's own value, and one for each of its metrics.
+/// JSON lines hold each result whole.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportResultsArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) format: FileFormat,
+    /// File to write; it has this name once it is whole [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+    /// Only results of this host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// Only results of this check
+    #[arg(long, value_name = "NAME")]
+    pub(crate) check: Option<CheckName>,
+    /// How far to look back
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) since: Duration,
+    /// Results from this moment on, such as 2026-11-21T22:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = timestamp::parse, conflicts_with = "since")]
+    pub(crate) from: Option<u64>,
+    /// Results before this moment [default: now]
+    #[arg(long, value_name = "TIME", value_parser = timestamp::parse)]
+    pub(crate) until: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileFormat {
+    Parquet,
+    Csv,
+    Ndjson,
 }
 
 /// Why a host runs a check as it does, or why it does not

@@ -70,6 +70,7 @@ subjects! {
     QUERY_TOP = "query.top";
     /// Published: a question whose answer nobody waits for.
     QUERY_CANCEL = "query.cancel";
+    QUERY_CLOCKS = "query.clocks";
 
     /// Why is an alert as it is?
     ALERTER_WHY = "alerter.why";

@@ -247,6 +247,7 @@ pub(crate) fn host(agent: &str) -> Host {
         unfit: Vec::new(),
         groups: Vec::new(),
         vars: protocol::Vars::new(),
+        clock_ahead_ms: None,
     }
 }
 

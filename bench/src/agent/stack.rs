@@ -127,7 +127,7 @@ impl Stack {
     pub(crate) async fn reach(&self, agent: &AgentId, results: u64, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         loop {
-            let question = LossQuery { agent: Some(agent.clone()) };
+            let question = LossQuery { agent: Some(agent.clone()), after: None };
             let list: LossList = request(&self.client, subject::QUERY_LOSS, &question, TIMEOUT).await?;
             let stored: u64 = list.agents.iter().map(|agent| agent.stored).sum();
             if stored >= results {

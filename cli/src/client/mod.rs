@@ -5,12 +5,14 @@ mod archive;
 mod attend;
 mod change;
 mod explain;
+mod export_results;
 mod files;
 mod follow;
 mod history;
 mod http;
 mod keys;
 mod library;
+mod loss;
 mod query;
 mod rollout;
 mod rule_test;
@@ -59,6 +61,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::History(args) => history::history(&args).await,
             ClientCommand::Diff(args) => history::diff(&args).await,
             ClientCommand::Export(args) => history::export(&args).await,
+            ClientCommand::ExportResults(args) => export_results::export(&args).await,
             ClientCommand::Explain(args) => explain::explain(&args).await,
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,
@@ -83,8 +86,8 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Host(HostCommand::Decommission(args)) => access::decommission(&args).await,
             ClientCommand::Backup(args) => archive::backup(&args).await,
             ClientCommand::Restore(args) => archive::restore(&args).await,
-            ClientCommand::Audit(AuditArgs { command: Some(AuditCommand::Loss(common)), .. }) => {
-                show::loss(&common).await
+            ClientCommand::Audit(AuditArgs { command: Some(AuditCommand::Loss(args)), .. }) => {
+                loss::loss(&args).await
             }
             ClientCommand::Audit(args) => access::audit(&args).await,
             ClientCommand::Alert(AlertCommand::Ack(args)) => attend::acknowledge(&args).await,

@@ -1,4 +1,4 @@
-//! The commands that show rows: `hosts`, `checks`, `results`, `alerts`, `loss`.
+//! The commands that show rows: `hosts`, `checks`, `results`, `alerts`.
 
 use std::collections::VecDeque;
 
@@ -8,18 +8,18 @@ use protocol::{
     alert::Alert,
     document::{Check, Document},
     duration,
-    query::{AlertList, Loss, LossList, ResultPage},
+    query::{AlertList, ResultPage},
     work::Work,
 };
 use service_kit::now_ms;
 
-use super::http::Client;
+use super::{http::Client, loss};
 use crate::{
     args::{AlertsArgs, Common, HostsArgs, LatestArgs, ResultsArgs},
     output::{self, Column, age},
 };
 
-const HOSTS: [Column<Host>; 8] = [
+const HOSTS: [Column<Host>; 9] = [
     Column { title: "HOST", cell: |host, _| host.agent.to_string() },
     Column { title: "SEEN", cell: |host, now| age(host.last_seen_ms, now) },
     Column {
@@ -41,6 +41,7 @@ const HOSTS: [Column<Host>; 8] = [
             None => format!("none of {}", host.revision_wanted),
         },
     },
+    Column { title: "CLOCK", cell: |host, _| loss::clock(host.clock_ahead_ms) },
     Column {
         title: "LABELS",
         cell: |host, _| {
@@ -117,15 +118,6 @@ const ALERTS: [Column<Alert>; 6] = [
     Column { title: "RULE", cell: |alert, _| alert.rule.to_string() },
     Column { title: "SINCE", cell: |alert, now| age(alert.started_ms, now) },
     Column { title: "SUMMARY", cell: |alert, _| alert.summary.clone() },
-];
-
-const LOSS: [Column<Loss>; 6] = [
-    Column { title: "AGENT", cell: |loss, _| loss.agent.to_string() },
-    Column { title: "HIGHEST", cell: |loss, _| loss.highest.to_string() },
-    Column { title: "STORED", cell: |loss, _| loss.stored.to_string() },
-    Column { title: "REPEATED", cell: |loss, _| loss.duplicates.to_string() },
-    Column { title: "MISSING", cell: |loss, _| loss.missing.to_string() },
-    Column { title: "LOST", cell: |loss, _| loss.lost.to_string() },
 ];
 
 fn agent_query(agent: Option<&AgentId>) -> Vec<(&'static str, String)> {
@@ -216,9 +208,4 @@ pub(crate) async fn alerts(args: &AlertsArgs) -> anyhow::Result<()> {
     query.push(("resolved", args.all.to_string()));
     let list: AlertList = Client::open(&args.common)?.get(&["api", "v1", "alerts"], &query).await?;
     output::print(&list.alerts, &ALERTS, args.common.output)
-}
-
-pub(crate) async fn loss(common: &Common) -> anyhow::Result<()> {
-    let list: LossList = Client::open(common)?.get(&["api", "v1", "loss"], &[]).await?;
-    output::print(&list.agents, &LOSS, common.output)
 }

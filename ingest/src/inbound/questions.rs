@@ -1,13 +1,13 @@
 //! Questions and their answers: watermarks, losses, pages of results.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use protocol::{
     AgentId, ErrorCode, ErrorReply, limits,
-    query::{LatestQuery, LossList, LossQuery, ResultQuery},
+    query::{ClockQuery, LatestQuery, LossList, LossQuery, ResultQuery},
     series::{AvailabilityQuery, SeriesQuery, TimelineQuery, TopQuery},
     stored::{Stored, StoredRequest},
     subject,
@@ -18,6 +18,7 @@ use service_kit::{
 };
 
 use crate::{
+    core::clock::Clocks,
     query::{history, native},
     store::{ResultStore, StoreError},
     writer::{Writer, WriterError},
@@ -30,7 +31,12 @@ const READERS: usize = 4;
 
 /// # Errors
 /// When a subscription cannot be made.
-pub async fn answer(ctx: &Context, writer: Writer, store: Arc<dyn ResultStore>) -> anyhow::Result<()> {
+pub async fn answer(
+    ctx: &Context,
+    writer: Writer,
+    store: Arc<dyn ResultStore>,
+    clocks: Arc<Mutex<Clocks>>,
+) -> anyhow::Result<()> {
     let asked = writer.clone();
     respond(ctx, subject::STORED_GET_ALL, Limits::default(), move |subject, question| {
         stored(asked.clone(), subject::last_agent(&subject), question)
@@ -38,6 +44,11 @@ pub async fn answer(ctx: &Context, writer: Writer, store: Arc<dyn ResultStore>) 
     .await?;
     respond(ctx, subject::QUERY_LOSS, Limits::default(), move |_, question| loss(writer.clone(), question))
         .await?;
+    respond(ctx, subject::QUERY_CLOCKS, Limits::default(), move |_, question: ClockQuery| {
+        let list = clocks.lock().unwrap_or_else(PoisonError::into_inner).list(&question);
+        async move { Ok(list) }
+    })
+    .await?;
     let readers = Limits { concurrency: READERS, ..Limits::default() };
     let of = Arc::clone(&store);
     respond(ctx, subject::QUERY_SERIES, readers, move |_, question: SeriesQuery| {
@@ -90,7 +101,7 @@ async fn stored(
 }
 
 async fn loss(writer: Writer, question: LossQuery) -> Result<LossList, ErrorReply> {
-    Ok(writer.losses(question.agent).await?)
+    Ok(writer.losses(question).await?)
 }
 
 /// An answer that takes reading, apart from the threads that talk.

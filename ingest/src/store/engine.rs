@@ -1,6 +1,7 @@
 //! The store on fjall: one keyspace each for rows, accounts and ids.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
@@ -13,7 +14,7 @@ use fjall::{
     config::CompressionPolicy,
 };
 use prometheus_client::metrics::counter::Counter;
-use protocol::{AgentId, CheckName, query::ResultPage};
+use protocol::{AgentId, CheckName, CheckResult, query::ResultPage};
 use service_kit::files::DataFolder;
 
 use super::{
@@ -24,7 +25,7 @@ use super::{
     row::{self, Row, RowError},
     segment::Segment,
 };
-use crate::core::{account::Account, plan::Accounts};
+use crate::core::{account::Account, plan::Accounts, quota::NewSeries};
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
 pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
@@ -188,8 +189,7 @@ impl Fjall {
 
     /// Refuse before the engine meets a full disk: it does not recover from that without being opened again.
     fn check_room(&self) -> Result<(), StoreError> {
-        let Ok(disk) = rustix::fs::statvfs(self.folder.path()) else { return Ok(()) };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let Ok(free) = crate::room::free_bytes(self.folder.path()) else { return Ok(()) };
         if free < self.keep_free {
             return Err(StoreError::NearlyFull { folder: self.path(), free, keep: self.keep_free });
         }
@@ -307,7 +307,12 @@ impl ResultStore for Fjall {
                 batch.insert(&open.rows, key(hour, number), row);
             }
             for (agent, account) in commit.accounts {
-                batch.insert(&open.accounts, agent.as_str(), self.encode("an account", account)?);
+                let bytes = account.to_bytes().map_err(|error| StoreError::Damaged {
+                    what: "an account",
+                    folder: self.path(),
+                    reason: error.to_string(),
+                })?;
+                batch.insert(&open.accounts, agent.as_str(), bytes);
             }
             for id in commit.ids {
                 batch.insert(&open.ids, id_key(commit.now_ms / DAY_MS, id), []);
@@ -369,6 +374,16 @@ impl ResultStore for Fjall {
         resolution: Resolution,
     ) -> Result<Vec<Point>, StoreError> {
         self.with_open(|open| self.read_points(open, series, span, resolution))
+    }
+
+    fn new_series(
+        &self,
+        results: &mut dyn Iterator<Item = (usize, &CheckResult)>,
+    ) -> Result<HashMap<usize, NewSeries>, StoreError> {
+        self.with_open(|open| {
+            let catalog = open.catalog();
+            Ok(results.filter_map(|(index, result)| Some((index, catalog.new_series(result)?))).collect())
+        })
     }
 
     fn sketches(&self, series: SeriesId, span: &Span) -> Result<Vec<(u64, Sketch)>, StoreError> {
@@ -459,7 +474,7 @@ fn by_hour<'a, 'b>(results: &'b [NewResult<'a>]) -> Vec<(u64, Vec<&'b NewResult<
 fn account(key: &[u8], value: &[u8]) -> Result<(AgentId, Account), String> {
     let text = std::str::from_utf8(key).map_err(|error| error.to_string())?;
     let agent = AgentId::new(text).map_err(|error| error.to_string())?;
-    let account = postcard::from_bytes(value).map_err(|error| format!("{agent}: {error}"))?;
+    let account = Account::from_bytes(value).map_err(|error| format!("{agent}: {error}"))?;
     Ok((agent, account))
 }
 

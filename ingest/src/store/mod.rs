@@ -20,12 +20,16 @@ pub mod segment;
 pub mod series;
 pub mod sketch;
 
-use std::{collections::HashSet, path::PathBuf, time::Duration, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use protocol::{AgentId, CheckName, CheckResult, Status, query::ResultPage};
 use service_kit::files::DataFolderError;
 
-use crate::core::plan::Accounts;
+use crate::core::{plan::Accounts, quota::NewSeries};
 pub use engine::Fjall;
 pub use page::Position;
 pub use series::{Part, Point, Resolution, Sample, SeriesFilter, SeriesId, SeriesMeta, Span};
@@ -93,6 +97,18 @@ pub trait ResultStore: Send + Sync + 'static {
     /// As [`Self::samples`].
     fn points(&self, series: SeriesId, span: &Span, resolution: Resolution)
     -> Result<Vec<Point>, StoreError>;
+
+    /// Which of these results bring series that are not known yet, by their numbers. Without an answer of its own a store
+    /// does not count series.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn new_series(
+        &self,
+        _results: &mut dyn Iterator<Item = (usize, &CheckResult)>,
+    ) -> Result<HashMap<usize, NewSeries>, StoreError> {
+        Ok(HashMap::new())
+    }
 
     /// How the numbers of a series were distributed in each hour that begins within the span, oldest first. Hours that
     /// were rolled up before format 3 have an empty sketch.

@@ -69,6 +69,8 @@ const READERS: &[(&str, Reader)] = &[
     ("key_list", reads::<admin::KeyList>),
     ("key_revoke", reads::<admin::KeyRevoke>),
     ("key_verify", reads::<admin::KeyVerify>),
+    ("clock_list", reads::<query::ClockList>),
+    ("clock_query", reads::<query::ClockQuery>),
     ("latest_query", reads::<query::LatestQuery>),
     ("loss_list", reads::<query::LossList>),
     ("loss_query", reads::<query::LossQuery>),
