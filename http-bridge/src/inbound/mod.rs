@@ -5,6 +5,7 @@ mod account;
 mod agent_api;
 mod attend_api;
 mod caller;
+mod letters_api;
 mod limits;
 mod listener;
 mod live;

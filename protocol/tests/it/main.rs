@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{
-    Reply, admin, alert, attend, audit, config, log, query, result, rollout, run, series, sign_in, signed,
-    stored,
+    Reply, admin, alert, attend, audit, config, letter, log, query, result, rollout, run, series, sign_in,
+    signed, stored,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -113,6 +113,12 @@ const READERS: &[(&str, Reader)] = &[
     ("silence_list", reads::<attend::SilenceList>),
     ("silence_put", reads::<attend::SilencePut>),
     ("silence_query", reads::<attend::SilenceQuery>),
+    ("notification_query", reads::<letter::NotificationQuery>),
+    ("notification_list", reads::<letter::NotificationList>),
+    ("notification_change", reads::<letter::NotificationChange>),
+    ("notifications_changed", reads::<letter::NotificationsChanged>),
+    ("receiver_test", reads::<letter::ReceiverTest>),
+    ("receiver_tested", reads::<letter::ReceiverTested>),
     ("why", reads::<attend::Why>),
     ("why_query", reads::<attend::WhyQuery>),
 ];
