@@ -12,7 +12,7 @@ use alerter::{
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use protocol::{
-    AgentId, CheckName, CheckResult, Origin, Reply, Scalar, Status,
+    AgentId, CheckName, CheckResult, Reply, Scalar, Status,
     admin::{DocumentList, HostList},
     stream, subject,
 };
@@ -273,26 +273,12 @@ async fn until(done: impl Fn() -> bool, what: &str) -> anyhow::Result<()> {
 
 fn result(agent: &AgentId, check: &CheckName, seq: u64, at_ms: u64, value: f64) -> CheckResult {
     CheckResult {
-        v: 1,
-        agent: agent.clone(),
-        check: check.clone(),
         epoch: 1,
         seq,
-        at_ms,
-        status: Status::Ok,
         value: Scalar::number(value),
-        unit: None,
-        metrics: Vec::new(),
-        output: String::new(),
-        exit_code: None,
-        signal: None,
-        usage: None,
         duration_ms: 1,
-        skipped: 0,
         revision: 1,
-        origin: Origin::Agent,
-        replayed: false,
-        id: None,
+        ..CheckResult::new(agent.clone(), check.clone(), at_ms, Status::Ok)
     }
 }
 

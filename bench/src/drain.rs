@@ -8,7 +8,7 @@ use async_nats::{Client, HeaderMap, jetstream};
 use clap::Parser;
 use futures_util::StreamExt;
 use protocol::{
-    AgentId, CheckName, CheckResult, Origin, Reply, Scalar, Status,
+    AgentId, CheckName, CheckResult, Reply, Scalar, Status,
     stored::{Stored, StoredRequest},
     stream, subject,
 };
@@ -172,25 +172,19 @@ async fn in_order(client: &Client, results: u64) -> anyhow::Result<()> {
 
 fn sample(n: u64) -> anyhow::Result<CheckResult> {
     Ok(CheckResult {
-        v: protocol::VERSION,
-        agent: AgentId::new(AGENT)?,
-        check: CheckName::new(&format!("check_{}", n % CHECKS))?,
         epoch: 1_795_000_000_000,
         seq: n + 1,
-        at_ms: 1_795_200_000_000 + n * 50,
-        status: Status::Ok,
         value: Scalar::number(40.0),
         unit: Some("%".to_owned()),
-        metrics: Vec::new(),
         output: "DISK OK - / 54.1% used, 41.8 GiB of 90.9 GiB available".to_owned(),
         exit_code: Some(0),
-        signal: None,
-        usage: None,
-        skipped: 0,
         duration_ms: 3 + n % 9,
         revision: 42,
-        origin: Origin::Agent,
-        replayed: false,
-        id: None,
+        ..CheckResult::new(
+            AgentId::new(AGENT)?,
+            CheckName::new(&format!("check_{}", n % CHECKS))?,
+            1_795_200_000_000 + n * 50,
+            Status::Ok,
+        )
     })
 }

@@ -10,7 +10,7 @@ use async_nats::{
 use clap::Parser;
 use futures_util::StreamExt;
 use protocol::{
-    AgentId, CheckName, CheckResult, Origin, Scalar, Status,
+    AgentId, CheckName, CheckResult, Scalar, Status,
     query::{LossList, LossQuery},
     stream, subject,
 };
@@ -121,26 +121,19 @@ fn sample(n: u64) -> anyhow::Result<CheckResult> {
     let agent = n % AGENTS;
     let seq = n / AGENTS + 1;
     Ok(CheckResult {
-        v: protocol::VERSION,
-        agent: AgentId::new(&format!("bench-{agent:02}"))?,
-        check: CheckName::new(&format!("check_{}", seq % CHECKS))?,
         epoch: 1_795_000_000_000,
         seq,
-        at_ms: 1_795_200_000_000 + n / 100,
-        status: Status::Ok,
         value: Scalar::number(40.0 + as_f64(n * 7919 % 300) / 10.0),
         unit: Some("%".to_owned()),
-        metrics: Vec::new(),
-        output: String::new(),
         exit_code: Some(0),
-        signal: None,
-        usage: None,
         duration_ms: 3 + n % 9,
-        skipped: 0,
         revision: 42,
-        origin: Origin::Agent,
-        replayed: false,
-        id: None,
+        ..CheckResult::new(
+            AgentId::new(&format!("bench-{agent:02}"))?,
+            CheckName::new(&format!("check_{}", seq % CHECKS))?,
+            1_795_200_000_000 + n / 100,
+            Status::Ok,
+        )
     })
 }
 

@@ -13,7 +13,7 @@ use ingest::{
     core::plan::Accounts,
     store::{Commit, Fjall, NewResult, ResultStore, Retention, SeriesFilter, Span},
 };
-use protocol::{AgentId, CheckName, CheckResult, Origin, Scalar, Status};
+use protocol::{AgentId, CheckName, CheckResult, Scalar, Status};
 
 use crate::{
     figure::{Figure, Rounds},
@@ -147,27 +147,20 @@ fn fill(store: &Fjall, all: u64, jitter_ms: u64) -> anyhow::Result<()> {
 fn sample(series: u64, minute: u64, at_ms: u64, tenths: i64) -> anyhow::Result<CheckResult> {
     let (agent, check) = (series / CHECKS, series % CHECKS);
     Ok(CheckResult {
-        v: protocol::VERSION,
-        agent: AgentId::new(&format!("host-{agent:04}"))?,
-        check: CheckName::new(&format!("check_{check}"))?,
         epoch: START_MS,
         seq: minute * CHECKS + check + 1,
-        at_ms,
-        status: Status::Ok,
         // As a program writes it: the nearest number to the decimal.
         value: Some(Scalar::Number(serde_json::from_str(&format!("{}.{}", tenths / 10, tenths.abs() % 10))?)),
         unit: Some("%".to_owned()),
-        metrics: Vec::new(),
-        output: String::new(),
         exit_code: Some(0),
-        signal: None,
-        usage: None,
         duration_ms: 12,
-        skipped: 0,
         revision: 42,
-        origin: Origin::Agent,
-        replayed: false,
-        id: None,
+        ..CheckResult::new(
+            AgentId::new(&format!("host-{agent:04}"))?,
+            CheckName::new(&format!("check_{check}"))?,
+            at_ms,
+            Status::Ok,
+        )
     })
 }
 

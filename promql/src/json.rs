@@ -51,17 +51,18 @@ pub fn answer(answer: &Answer) -> String {
 /// The whole body of a good answer whose data is a list of texts.
 #[must_use]
 pub fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let mut out = r#"{"status":"success","data":["#.to_owned();
-    list(&mut out, texts, string);
-    out.push_str("]}");
-    out
+    data(texts, string)
 }
 
 /// The whole body of a good answer whose data is a list of label sets.
 #[must_use]
 pub fn label_sets<'a>(sets: impl IntoIterator<Item = &'a Labels>) -> String {
+    data(sets, labels)
+}
+
+fn data<T>(items: impl IntoIterator<Item = T>, write: impl Fn(&mut String, T)) -> String {
     let mut out = r#"{"status":"success","data":["#.to_owned();
-    list(&mut out, sets, labels);
+    list(&mut out, items, write);
     out.push_str("]}");
     out
 }

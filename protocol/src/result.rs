@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, CheckName, Scalar};
+use crate::{AgentId, CheckName, Scalar, VERSION};
 
 /// One run of one check. `value` is the number that thresholds and rules look at; `metrics` are all of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,33 @@ pub struct CheckResult {
 }
 
 impl CheckResult {
+    /// A result of the agent itself, with nothing found and not numbered yet.
+    #[must_use]
+    pub fn new(agent: AgentId, check: CheckName, at_ms: u64, status: Status) -> Self {
+        Self {
+            v: VERSION,
+            agent,
+            check,
+            epoch: 0,
+            seq: 0,
+            at_ms,
+            status,
+            value: None,
+            unit: None,
+            metrics: Vec::new(),
+            output: String::new(),
+            exit_code: None,
+            signal: None,
+            usage: None,
+            duration_ms: 0,
+            skipped: 0,
+            revision: 0,
+            origin: Origin::Agent,
+            replayed: false,
+            id: None,
+        }
+    }
+
     /// The `Nats-Msg-Id`: inside the stream's duplicate window the broker drops a repeat by it.
     /// The epoch is part of it, so that a reinstalled agent that counts from 1 again is not taken for a repeat.
     #[must_use]

@@ -139,11 +139,7 @@ pub async fn connect(
     stop: &CancellationToken,
 ) -> Result<Client, ConnectError> {
     let url = redact(&settings.nats_url);
-    let servers: Vec<async_nats::ServerAddr> = settings
-        .nats_url
-        .split(',')
-        .map(|part| part.trim().parse().map_err(|_| ConnectError::Address { url: redact(part) }))
-        .collect::<Result<_, _>>()?;
+    let servers = servers(settings)?;
     let events = Events::new(name, url.clone(), metrics, ready);
     let events = Arc::new(Events { claims: settings.claim.is_some(), ..events });
     events.lost("not connected yet");
@@ -176,6 +172,13 @@ pub async fn connect(
     }
 }
 
+fn servers(settings: &NatsSettings) -> Result<Vec<async_nats::ServerAddr>, ConnectError> {
+    let addresses = settings.nats_url.split(',');
+    addresses
+        .map(|part| part.trim().parse().map_err(|_| ConnectError::Address { url: redact(part) }))
+        .collect()
+}
+
 /// Connect with another NKey for a short errand; a broker that does not answer is not waited for.
 ///
 /// # Errors
@@ -186,11 +189,7 @@ pub async fn connect_briefly(
     name: &'static str,
 ) -> Result<Client, ConnectError> {
     let url = redact(&settings.nats_url);
-    let servers: Vec<async_nats::ServerAddr> = settings
-        .nats_url
-        .split(',')
-        .map(|part| part.trim().parse().map_err(|_| ConnectError::Address { url: redact(part) }))
-        .collect::<Result<_, _>>()?;
+    let servers = servers(settings)?;
     let settings = NatsSettings {
         nats_nkey_file: Some(nkey_file.to_owned()),
         nats_creds_file: None,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use protocol::{AgentId, CheckName, CheckResult, ErrorCode, Origin, VERSION, run::RunEvent};
+use protocol::{AgentId, CheckName, CheckResult, ErrorCode, run::RunEvent};
 use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch},
     task::{Id, JoinError, JoinSet},
@@ -366,13 +366,6 @@ pub fn result(
 ) -> CheckResult {
     let Finding { status, value, unit, metrics, output, exit_code, signal } = finding;
     CheckResult {
-        v: VERSION,
-        agent,
-        check: check.name.clone(),
-        epoch: 0,
-        seq: 0,
-        at_ms,
-        status,
         value,
         unit,
         metrics,
@@ -381,10 +374,7 @@ pub fn result(
         signal,
         usage,
         duration_ms: protocol::duration::millis(duration),
-        skipped: 0,
         revision,
-        origin: Origin::Agent,
-        replayed: false,
-        id: None,
+        ..CheckResult::new(agent, check.name.clone(), at_ms, status)
     }
 }

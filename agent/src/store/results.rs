@@ -374,32 +374,14 @@ fn size(result: &CheckResult) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{AgentId, CheckName, Origin, Status};
+    use protocol::{AgentId, CheckName, Status};
 
     use super::*;
 
     fn result(output: &str) -> CheckResult {
         CheckResult {
-            v: 1,
-            agent: AgentId::new("a").unwrap(),
-            check: CheckName::new("c").unwrap(),
-            epoch: 0,
-            seq: 0,
-            at_ms: 5,
-            status: Status::Ok,
-            value: None,
-            unit: None,
-            metrics: Vec::new(),
             output: output.to_owned(),
-            exit_code: None,
-            signal: None,
-            usage: None,
-            duration_ms: 0,
-            skipped: 0,
-            revision: 0,
-            origin: Origin::Agent,
-            replayed: false,
-            id: None,
+            ..CheckResult::new(AgentId::new("a").unwrap(), CheckName::new("c").unwrap(), 5, Status::Ok)
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{io::Write as _, path::Path, process::Command, time::Duration};
 
 use agent::store::spool::{Limits, Spool};
-use protocol::{CheckName, CheckResult, Origin, Status, work::OutputFormat};
+use protocol::{CheckName, CheckResult, Status, work::OutputFormat};
 use testkit::NatsServer;
 
 use crate::rig::{Agent, Config, Ingest, LIMIT, check, gapless, id, of};
@@ -12,26 +12,11 @@ const HOUR: u64 = 3_600_000;
 
 fn result(n: u64, at_ms: u64) -> CheckResult {
     CheckResult {
-        v: 1,
-        agent: id(),
-        check: CheckName::new("old").unwrap(),
-        epoch: 0,
-        seq: 0,
-        at_ms,
-        status: Status::Ok,
-        value: None,
-        unit: None,
-        metrics: Vec::new(),
         output: n.to_string(),
         exit_code: Some(0),
-        signal: None,
-        usage: None,
         duration_ms: 1,
         revision: 1,
-        origin: Origin::Agent,
-        replayed: false,
-        skipped: 0,
-        id: None,
+        ..CheckResult::new(id(), CheckName::new("old").unwrap(), at_ms, Status::Ok)
     }
 }
 

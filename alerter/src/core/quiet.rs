@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use documents::RuleView;
-use protocol::{AgentId, CheckName, CheckResult, Origin, Status, VERSION, alert::Severity, duration};
+use protocol::{AgentId, CheckName, CheckResult, Status, alert::Severity, duration};
 
 use super::{
     alert::{AlertKey, State},
@@ -206,26 +206,5 @@ fn holds_in_silence(
 
 /// What an expression sees where no result is.
 fn nothing(agent: &AgentId, check: &CheckName, at_ms: u64) -> CheckResult {
-    CheckResult {
-        v: VERSION,
-        agent: agent.clone(),
-        check: check.clone(),
-        epoch: 0,
-        seq: 0,
-        at_ms,
-        status: Status::Unknown,
-        value: None,
-        unit: None,
-        metrics: Vec::new(),
-        output: String::new(),
-        exit_code: None,
-        signal: None,
-        usage: None,
-        duration_ms: 0,
-        skipped: 0,
-        revision: 0,
-        origin: Origin::Agent,
-        replayed: false,
-        id: None,
-    }
+    CheckResult::new(agent.clone(), check.clone(), at_ms, Status::Unknown)
 }

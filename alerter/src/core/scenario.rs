@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use protocol::{
-    AgentId, CheckName, CheckResult, Facts, Labels, Origin, RuleName, Scalar, Status, VERSION,
-    alert::AlertState,
-};
+use protocol::{AgentId, CheckName, CheckResult, Facts, Labels, RuleName, Scalar, Status, alert::AlertState};
 use serde::{Deserialize, Serialize};
 
 use super::{Alerts, HostInfo, Incoming, Mutes, RuleBook, World, mute::CompiledSilence};
@@ -114,26 +111,10 @@ fn result(
     book: &RuleBook,
 ) -> CheckResult {
     CheckResult {
-        v: VERSION,
-        agent: scenario.host.clone(),
-        check: check.clone(),
         epoch: 1,
         seq,
-        at_ms,
-        status: status(book, check, value),
         value: Some(value.clone()),
-        unit: None,
-        metrics: Vec::new(),
-        output: String::new(),
-        exit_code: None,
-        signal: None,
-        usage: None,
-        duration_ms: 0,
-        skipped: 0,
-        revision: 0,
-        origin: Origin::Agent,
-        replayed: false,
-        id: None,
+        ..CheckResult::new(scenario.host.clone(), check.clone(), at_ms, status(book, check, value))
     }
 }
 

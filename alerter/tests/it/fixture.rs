@@ -290,26 +290,18 @@ pub(crate) fn documents(sink: &WebhookSink) -> Vec<Document> {
 /// A result of web-01 measured now.
 pub(crate) fn result(seq: u64, value: f64) -> CheckResult {
     CheckResult {
-        v: 1,
-        agent: AgentId::new("web-01").unwrap(),
-        check: CheckName::new("disk").unwrap(),
         epoch: 1,
         seq,
-        at_ms: now_ms(),
-        status: Status::Ok,
         value: Scalar::number(value),
         unit: Some("%".to_owned()),
-        metrics: Vec::new(),
-        output: String::new(),
-        exit_code: None,
-        signal: None,
-        usage: None,
         duration_ms: 1,
-        skipped: 0,
         revision: 1,
-        origin: Origin::Agent,
-        replayed: false,
-        id: None,
+        ..CheckResult::new(
+            AgentId::new("web-01").unwrap(),
+            CheckName::new("disk").unwrap(),
+            now_ms(),
+            Status::Ok,
+        )
     }
 }
 

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use protocol::{CheckName, Metric, Origin, Status};
+use protocol::{CheckName, Metric, Status};
 use serde_json::json;
 
 use super::*;
@@ -24,15 +24,8 @@ impl World {
             facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
             labels: [("role".to_owned(), "web".to_owned())].into(),
             result: CheckResult {
-                v: 1,
-                agent: AgentId::new("web-01").unwrap(),
-                check: CheckName::new("disk").unwrap(),
-                epoch: 0,
                 seq: 1,
-                at_ms: 1,
-                status: Status::Warning,
                 value: Scalar::number(90.5),
-                unit: None,
                 metrics: vec![Metric {
                     name: "/var".to_owned(),
                     value: 83.5,
@@ -44,14 +37,14 @@ impl World {
                 }],
                 output: "DISK WARNING".to_owned(),
                 exit_code: Some(1),
-                signal: None,
-                usage: None,
                 duration_ms: 1,
-                skipped: 0,
                 revision: 1,
-                origin: Origin::Agent,
-                replayed: false,
-                id: None,
+                ..CheckResult::new(
+                    AgentId::new("web-01").unwrap(),
+                    CheckName::new("disk").unwrap(),
+                    1,
+                    Status::Warning,
+                )
             },
         }
     }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use protocol::{
-    AgentId, CheckResult, Origin, Scalar, Status, VERSION, config::CheckSpec, duration::millis,
-    work::OutputFormat,
+    AgentId, CheckResult, Origin, Scalar, Status, config::CheckSpec, duration::millis, work::OutputFormat,
 };
 use sha2::{Digest, Sha256};
 
@@ -29,26 +28,12 @@ pub(crate) fn result(
     let status = reading.status.unwrap_or_else(|| status(value.as_ref(), spec));
     let at_ms = reading.at_ms.unwrap_or(now_ms);
     CheckResult {
-        v: VERSION,
-        agent: agent.clone(),
-        check: reading.check,
-        epoch: 0,
-        seq: 0,
-        at_ms,
-        status,
         value,
         unit: reading.unit.or_else(|| spec.and_then(|spec| spec.unit.clone())),
-        metrics: Vec::new(),
-        output: String::new(),
-        exit_code: None,
-        signal: None,
-        usage: None,
-        duration_ms: 0,
-        skipped: 0,
-        revision: 0,
         origin: Origin::Http,
         replayed: at_ms.saturating_add(millis(LATE)) < now_ms,
         id: Some(id),
+        ..CheckResult::new(agent.clone(), reading.check, at_ms, status)
     }
 }
 

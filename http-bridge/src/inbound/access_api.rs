@@ -9,8 +9,7 @@ use axum::{
         Path, Query, State,
         rejection::{BytesRejection, PathRejection, QueryRejection},
     },
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use protocol::{
     AgentId,
@@ -24,7 +23,7 @@ use protocol::{
 
 use super::{
     caller::Caller,
-    operator_api::{Answer, json},
+    operator_api::{Answer, json, shown_once},
     routes::App,
 };
 use crate::{error::Problem, outbound::ANSWER};
@@ -37,7 +36,7 @@ pub(crate) async fn create_token(
     caller.at_least(Role::Admin)?;
     let request = TokenCreate { actor: caller.actor(), ..json(body)? };
     let created: TokenCreated = app.ask.ask(subject::ADMIN_TOKEN_CREATE, &request, ANSWER).await?;
-    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(created)).into_response())
+    Ok(shown_once(created))
 }
 
 pub(crate) async fn list_tokens(State(app): State<Arc<App>>, caller: Caller) -> Answer<TokenList> {

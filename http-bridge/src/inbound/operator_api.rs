@@ -24,7 +24,7 @@ use protocol::{
     series::{AvailabilityList, AvailabilityQuery, SeriesHistory, SeriesQuery},
     subject,
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{caller::Caller, routes::App};
 use crate::{
@@ -163,7 +163,12 @@ pub(crate) async fn create_key(
     caller.at_least(Role::Admin)?;
     let request = KeyCreate { actor: caller.actor(), ..json(body)? };
     let created: KeyCreated = app.ask.ask(subject::ADMIN_KEY_CREATE, &request, ANSWER).await?;
-    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(created)).into_response())
+    Ok(shown_once(created))
+}
+
+/// An answer with a secret in it, which no cache may keep.
+pub(super) fn shown_once(created: impl Serialize) -> Response {
+    (StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(created)).into_response()
 }
 
 pub(crate) async fn list_keys(State(app): State<Arc<App>>, caller: Caller) -> Answer<KeyList> {

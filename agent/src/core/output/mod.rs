@@ -285,26 +285,11 @@ mod tests {
 
     fn result(output: String, metrics: Vec<Metric>) -> CheckResult {
         CheckResult {
-            v: 1,
-            agent: AgentId::new("a").unwrap(),
-            check: CheckName::new("c").unwrap(),
             epoch: 1,
             seq: 1,
-            at_ms: 0,
-            status: Status::Ok,
-            value: None,
-            unit: None,
             metrics,
             output,
-            exit_code: None,
-            signal: None,
-            usage: None,
-            duration_ms: 0,
-            skipped: 0,
-            revision: 0,
-            origin: protocol::Origin::Agent,
-            replayed: false,
-            id: None,
+            ..CheckResult::new(AgentId::new("a").unwrap(), CheckName::new("c").unwrap(), 0, Status::Ok)
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 use protocol::{
-    AgentId, CheckName, CheckResult, Origin, ReceiverName, Scalar, Status,
+    AgentId, CheckName, CheckResult, ReceiverName, Scalar, Status,
     admin::DocumentList,
     alert::{Alert, AlertState, Severity},
     document::{Document, Rule},
@@ -133,26 +133,16 @@ fn book(rules: Vec<Rule>) -> RuleBook {
 
 fn result(seq: u64, at_ms: u64, value: f64) -> CheckResult {
     CheckResult {
-        v: 1,
-        agent: AgentId::new("web-01").unwrap(),
-        check: CheckName::new("disk").unwrap(),
         epoch: 1,
         seq,
-        at_ms,
-        status: Status::Ok,
         value: Scalar::number(value),
-        unit: None,
-        metrics: Vec::new(),
-        output: String::new(),
-        exit_code: None,
-        signal: None,
-        usage: None,
-        duration_ms: 0,
-        skipped: 0,
         revision: 1,
-        origin: Origin::Agent,
-        replayed: false,
-        id: None,
+        ..CheckResult::new(
+            AgentId::new("web-01").unwrap(),
+            CheckName::new("disk").unwrap(),
+            at_ms,
+            Status::Ok,
+        )
     }
 }
 
