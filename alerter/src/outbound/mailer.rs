@@ -23,6 +23,9 @@ use crate::core::{
     notify::{Secrets, mail},
 };
 
+/// Most addresses of a server that are tried.
+const ADDRESSES: usize = 4;
+
 pub(super) async fn send(
     policy: &Policy,
     email: &Email,
@@ -48,31 +51,40 @@ async fn deliver(
     let nothing = |reason: &str| Answer::Nothing { reason: format!("the mail server {server}: {reason}") };
     let port = email.port.unwrap_or(if email.tls == MailTls::Always { 465 } else { 587 });
     let found = resolve(policy, server, port).await.map_err(|error| nothing(&report(&error)))?;
-    // It connects to the address that was checked; the certificate is held against the name.
-    let address = found.first().ok_or_else(|| nothing("it has no address"))?.ip().to_string();
     let tls = match email.tls {
         MailTls::Never => Tls::None,
         MailTls::Starttls => Tls::Required(parameters(email, secrets).map_err(|reason| nothing(&reason))?),
         MailTls::Always => Tls::Wrapper(parameters(email, secrets).map_err(|reason| nothing(&reason))?),
     };
-    let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address)
-        .port(port)
-        .tls(tls)
-        .timeout(Some(timeout));
-    if let Some(login) = &email.login {
-        let password = secrets.get(&login.password).map_err(|error| nothing(&error.to_string()))?;
-        transport = transport.credentials(Credentials::new(login.username.clone(), password.to_owned()));
-    }
     let message = message(email, notification).map_err(|reason| Answer::Refused { reason })?;
-    let sent = transport.build().send(message).await;
-    sent.map(drop).map_err(|error| {
+    let mut unreachable = nothing("it has no address");
+    // It connects to addresses that were checked, one after the other; the certificate is held against the name.
+    for address in found.iter().take(ADDRESSES) {
+        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.ip().to_string())
+            .port(port)
+            .tls(tls.clone())
+            .timeout(Some(timeout));
+        if let Some(login) = &email.login {
+            let password = secrets.get(&login.password).map_err(|error| nothing(&error.to_string()))?;
+            transport = transport.credentials(Credentials::new(login.username.clone(), password.to_owned()));
+        }
+        let Err(error) = transport.build().send(message.clone()).await else { return Ok(()) };
         let reason = secrets.hide(&report(&error));
         if error.is_permanent() {
-            Answer::Refused { reason: format!("the mail server {server} refuses it: {reason}") }
-        } else {
-            nothing(&reason)
+            return Err(Answer::Refused { reason: format!("the mail server {server} refuses it: {reason}") });
         }
-    })
+        unreachable = nothing(&reason);
+        // It was reached: another of its addresses would say the same, and may have taken the mail.
+        if error.is_transient()
+            || error.is_response()
+            || error.is_client()
+            || error.is_tls()
+            || error.is_timeout()
+        {
+            break;
+        }
+    }
+    Err(unreachable)
 }
 
 fn parameters(email: &Email, secrets: &Secrets) -> Result<TlsParameters, String> {

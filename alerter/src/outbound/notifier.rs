@@ -52,8 +52,9 @@ const UNDER_WAY: Duration = Duration::from_secs(2);
 /// Wait for the notification that must go first.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Wait where a receiver has too much to do: longer for what waits longer, so that a long queue is not turned over and over.
-const BUSY_WAIT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// Wait where a receiver has too much to do; longer for what waits longer, so that a long queue is not turned over and over.
+const BUSY: Duration = Duration::from_secs(2);
+const LONGEST_BUSY: Duration = Duration::from_secs(60);
 /// How long an attempt may go on after the service was told to stop.
 const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 
@@ -144,6 +145,12 @@ impl Notifier {
         };
         let _turn = match turn {
             Ok(turn) => turn,
+            // Whoever is never well enough to be tried is given up as well.
+            Err(_) if age >= self.retry_for => {
+                let tried = protocol::duration::format(Duration::from_secs(self.retry_for.as_secs()));
+                let reason = format!("its receiver was busy, limited or down for {tried}");
+                return self.give_up(&case, reason).await;
+            }
             Err(later) => return Ok(self.later(later, age)),
         };
         let opened = case.opened();
@@ -188,14 +195,13 @@ impl Notifier {
 
     fn later(&self, later: Later, age: Duration) -> Verdict {
         self.metrics.notifications_postponed.inc();
-        let patience = (age / 2).clamp(BUSY_WAIT.0, BUSY_WAIT.1);
-        let after = match later {
-            Later::Busy => jittered(patience),
-            // Not all of them at the same moment.
-            Later::Shut(wait) => {
-                wait + patience.min(wait.max(Duration::from_millis(100))).mul_f64(fraction())
-            }
+        let patience = (age / 4).min(LONGEST_BUSY);
+        let wait = match later {
+            Later::Busy => patience.max(BUSY),
+            Later::Shut(wait) => patience.max(wait),
         };
+        // Not all of them at the same moment.
+        let after = wait.mul_f64(1.0 + 0.25 * fraction());
         Verdict::Retry { after }
     }
 

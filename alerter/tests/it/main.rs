@@ -6,4 +6,6 @@ mod attend;
 mod crash;
 mod delivery;
 mod fixture;
+mod formats;
+mod hostile;
 mod receivers;

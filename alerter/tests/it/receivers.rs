@@ -1,5 +1,5 @@
-//! Receivers as others know them: signatures that their libraries verify, Alertmanager's payload, mail, and what they do
-//! to whoever calls them.
+//! Receivers as others know them: signatures that their libraries verify, Alertmanager's payload, mail; and what people
+//! do about notifications that are not delivered.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -20,9 +20,7 @@ use serde_json::{Value, json};
 use testkit::{WebhookSink, eventually, webhook::Received};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fixture::{
-    Bed, LIMIT, Running, documents, received, receiver, receiver_of, result, rule, states, webhook_id,
-};
+use crate::fixture::{Bed, LIMIT, documents, received, receiver_of, result, rule, states, webhook_id};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAAAAAAAAAAA=";
 const OLD_SECRET: &str = "whsec_b2xkLXNlY3JldC1vbGQtc2VjcmV0LW9sZC1zZWNyZXQ=";
@@ -58,7 +56,7 @@ async fn change(bed: &Bed, order: NotificationOrder, ids: &[&str]) -> Notificati
         .unwrap()
 }
 
-async fn letters(bed: &Bed, count: usize) -> NotificationList {
+pub(crate) async fn letters(bed: &Bed, count: usize) -> NotificationList {
     eventually(&format!("{count} dead letters"), LIMIT, || async {
         let query = NotificationQuery { receiver: None, state: Some("gave_up".into()) };
         let list: NotificationList =
@@ -70,13 +68,13 @@ async fn letters(bed: &Bed, count: usize) -> NotificationList {
     .await
 }
 
-async fn try_receiver(bed: &Bed, name: &str) -> ReceiverTested {
+pub(crate) async fn try_receiver(bed: &Bed, name: &str) -> ReceiverTested {
     let request = ReceiverTest { name: name.parse().unwrap() };
     service_kit::request::request(&bed.client, subject::ALERTER_RECEIVER_TEST, &request, LIMIT).await.unwrap()
 }
 
-async fn reason(alerter: &Running, bed: &Bed) -> String {
-    let _running = alerter;
+/// Why the only dead letter was given up.
+pub(crate) async fn reason(bed: &Bed) -> String {
     letters(bed, 1).await.notifications[0].reason.clone().unwrap()
 }
 
@@ -269,150 +267,6 @@ fn same(at: &str, ours: &Value, theirs: &Value) {
         }
         _ => assert_eq!(ours, theirs, "{at}"),
     }
-}
-
-#[tokio::test]
-async fn a_receiver_that_is_gone_is_disabled_until_its_document_changes() {
-    let sink = WebhookSink::start().await;
-    sink.answer(&[410]);
-    let bed = Bed::new(documents(&sink)).await;
-    let alerter = bed.alerter().await;
-    bed.publish(&result(1, 95.0)).await;
-    let why = reason(&alerter, &bed).await;
-    assert!(why.contains("the receiver answered 410; it is gone for good"), "{why}");
-    bed.publish(&result(2, 5.0)).await;
-    let list = letters(&bed, 2).await;
-    assert!(list.notifications[1].reason.as_ref().unwrap().contains("it is disabled since"), "{list:?}");
-    // Over a restart too.
-    alerter.stop().await;
-    let alerter = bed.alerter().await;
-    bed.publish(&result(3, 95.0)).await;
-    letters(&bed, 3).await;
-    assert_eq!(sink.received().len(), 1);
-    bed.apply(vec![Document::Rule(rule("full")), receiver("ops", &format!("{}new", sink.url()))]).await;
-    eventually("the change is known", LIMIT, || async {
-        if try_receiver(&bed, "ops").await.ok { Ok(()) } else { Err("not yet") }
-    })
-    .await;
-    bed.publish(&result(4, 5.0)).await;
-    eventually("the end is told", LIMIT, || async {
-        let all = sink.received();
-        all.iter().find(|one| one.body["state"] == "resolved").map(drop).ok_or(format!("{all:?}"))
-    })
-    .await;
-    drop(alerter);
-}
-
-#[tokio::test]
-async fn redirects_are_not_followed_not_even_in_circles() {
-    let target = WebhookSink::start().await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let to = target.url();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let answer =
-                format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
-            let _sent = stream.write_all(answer.as_bytes()).await;
-            let _read = stream.read(&mut [0; 4096]).await;
-        }
-    });
-    let bed =
-        Bed::new(vec![Document::Rule(rule("full")), receiver("ops", &format!("http://{address}/"))]).await;
-    let alerter = bed.alerter().await;
-    bed.publish(&result(1, 95.0)).await;
-    let why = reason(&alerter, &bed).await;
-    assert!(why.contains("the receiver answered 307; redirects are not followed"), "{why}");
-    assert_eq!(target.received().len(), 0);
-}
-
-#[tokio::test]
-async fn an_address_that_is_not_allowed_is_never_called() {
-    let sink = WebhookSink::start().await;
-    let port = sink.url().rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
-    let bed = Bed::new(vec![
-        Document::Rule(rule("full")),
-        receiver("ops", &format!("http://localhost:{port}/")),
-        receiver("literal", &sink.url()),
-    ])
-    .await;
-    let alerter = bed.alerter_with(&["--receiver-networks", "public,private"]).await;
-    alerter.ready().await;
-    for name in ["ops", "literal"] {
-        let tested = try_receiver(&bed, name).await;
-        assert!(!tested.ok && tested.answer.contains("is a loopback address"), "{tested:?}");
-    }
-    assert_eq!(sink.received().len(), 0);
-}
-
-/// 429 with `Retry-After`, an endless body, a body byte by byte: none of them holds up the end of an attempt.
-#[tokio::test]
-async fn answers_that_are_long_or_slow_end() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let mut head = vec![0; 8192];
-                let read = stream.read(&mut head).await.unwrap_or(0);
-                let path = String::from_utf8_lossy(&head[..read]).into_owned();
-                if path.starts_with("POST /large") {
-                    let _sent =
-                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n").await;
-                    let piece = vec![b'x'; 64 * 1024];
-                    while stream.write_all(&piece).await.is_ok() {}
-                } else if path.starts_with("POST /head") {
-                    // Never a whole head.
-                    let _sent = stream.write_all(b"HTTP/1.1 200 OK\r\n").await;
-                    let mut byte = tokio::time::interval(Duration::from_millis(50));
-                    loop {
-                        byte.tick().await;
-                        if stream.write_all(b"x").await.is_err() {
-                            break;
-                        }
-                    }
-                } else {
-                    let _sent = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").await;
-                    let mut byte = tokio::time::interval(Duration::from_millis(50));
-                    loop {
-                        byte.tick().await;
-                        if stream.write_all(b"x").await.is_err() {
-                            break;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let of = |path: &str| {
-        let url = format!("http://{address}/{path}");
-        receiver_of(path, json!({"webhook": {"url": url, "timeout": "2s"}}))
-    };
-    let bed = Bed::new(vec![of("large"), of("head"), of("body")]).await;
-    let _alerter = bed.alerter().await;
-    let large = try_receiver(&bed, "large").await;
-    assert!(large.ok && large.answer.len() <= 4096, "{}", large.answer.len());
-    let head = try_receiver(&bed, "head").await;
-    assert!(!head.ok && head.answer.contains("does not answer"), "{head:?}");
-    let body = try_receiver(&bed, "body").await;
-    assert!(body.ok, "the status counts: {body:?}");
-    for tested in [large, head, body] {
-        assert!(tested.took_ms < 15_000, "{tested:?}");
-    }
-}
-
-#[tokio::test]
-async fn bad_tls_is_said_in_plain_words() {
-    let sink = WebhookSink::start().await;
-    let url = sink.url().replace("http://", "https://");
-    let bed = Bed::new(vec![receiver("ops", &url)]).await;
-    let _alerter = bed.alerter().await;
-    let tested = try_receiver(&bed, "ops").await;
-    assert!(!tested.ok && tested.answer.contains("does not answer"), "{tested:?}");
-    assert!(tested.answer.to_lowercase().contains("tls") || tested.answer.contains("message"), "{tested:?}");
-    assert!(!tested.url.contains("s3cret"));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod failures;
 mod first_session;
 mod outages;
 mod queries;
+mod receivers;
 mod rollouts;
 mod run_now;
 mod shell_agent;

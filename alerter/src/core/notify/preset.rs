@@ -25,13 +25,14 @@ pub(super) struct Content {
 }
 
 impl Content {
-    fn json(body: &Value) -> Self {
+    fn json(body: &impl Serialize) -> Self {
         Self {
             path: None,
             method: Method::Post,
             content_type: JSON.to_owned(),
             headers: Vec::new(),
-            body: body.to_string(),
+            // Of plain structs nothing fails to be JSON.
+            body: serde_json::to_string(body).unwrap_or_default(),
         }
     }
 
@@ -71,8 +72,7 @@ pub(super) fn content(
     let token = || webhook.token.as_ref().map(|token| secrets.get(token)).transpose();
     let needed = || Ok::<_, RenderError>(token()?.unwrap_or_default());
     Ok(match webhook.format {
-        // Of plain structs nothing fails to be JSON.
-        Format::Dogwatch => Content::json(&serde_json::to_value(Own { receiver, alert }).unwrap_or_default()),
+        Format::Dogwatch => Content::json(&Own { receiver, alert }),
         Format::Alertmanager => Content::json(&alertmanager::body(attempt.notification)),
         Format::Slack => Content::json(&slack(&words)),
         Format::Discord => Content::json(&discord(&words, alert)),

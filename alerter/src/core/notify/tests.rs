@@ -1,13 +1,13 @@
-//! What each format sends, held against frozen examples. A new form of an example is written with
-//! `DOGWATCH_WRITE_EXAMPLES=1` and read by a person before it is committed.
+//! What requests hold, and what they must not. What each format sends to the byte is held against frozen examples in
+//! `tests/it/formats.rs`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use protocol::{
     alert::Notification,
     receiver::{FORMATS, Format, Secret, Webhook},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -53,41 +53,9 @@ fn attempt<'a>(notification: &'a Notification, opened: Option<&'a str>) -> Attem
     Attempt { notification, now_ms: 1_795_200_001_999, opened }
 }
 
-/// The request as a person reads it.
+/// All of a request.
 fn text(request: &Request) -> String {
-    let mut text = format!("{:?} {}\n", request.method, request.url).replacen(
-        &format!("{:?}", request.method),
-        &format!("{:?}", request.method).to_uppercase(),
-        1,
-    );
-    for (name, value) in &request.headers {
-        text.push_str(&format!("{name}: {value}\n"));
-    }
-    let body = serde_json::from_str::<Value>(&request.body);
-    let body =
-        body.map_or_else(|_| request.body.clone(), |json| serde_json::to_string_pretty(&json).unwrap());
-    text.push_str(&format!("\n{body}\n"));
-    text
-}
-
-#[test]
-fn every_format_sends_what_its_example_says() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("test-data/receivers");
-    let write = std::env::var_os("DOGWATCH_WRITE_EXAMPLES").is_some();
-    for info in FORMATS {
-        for state in ["firing", "resolved"] {
-            let notification = notification(state);
-            let opened = (state == "resolved").then_some("42");
-            let request = render(&webhook(info.format), attempt(&notification, opened), &secrets()).unwrap();
-            let path = folder.join(format!("{}-{state}.txt", info.name));
-            if write {
-                std::fs::create_dir_all(&folder).unwrap();
-                std::fs::write(&path, text(&request)).unwrap();
-            }
-            let expected = std::fs::read_to_string(&path).unwrap_or_default();
-            assert_eq!(text(&request), expected, "{}", path.display());
-        }
-    }
+    format!("{} {:?} {}", request.url, request.headers, request.body)
 }
 
 #[test]
@@ -102,7 +70,7 @@ fn what_is_shown_of_a_request_holds_no_secret() {
         };
         let shown = text(&render(&webhook, attempt(&notification, None), &Secrets::stars()).unwrap());
         assert!(
-            !shown.contains("s3cret") && !shown.contains("pa ss") && shown.contains("x-key: ***"),
+            !shown.contains("s3cret") && !shown.contains("pa ss") && shown.contains("(\"x-key\", \"***\")"),
             "{shown}"
         );
     }
