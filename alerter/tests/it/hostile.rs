@@ -278,7 +278,7 @@ async fn who_calls_is_shown_by_a_certificate() {
     let known = try_receiver(&bed, "known").await;
     assert!(known.ok, "{known:?}");
     for (name, expected) in
-        [("nobody", "does not answer"), ("untrusting", "certificate"), ("broken", "is not called")]
+        [("nobody", "does not answer"), ("untrusting", "certificate"), ("broken", "localhost")]
     {
         let tested = try_receiver(&bed, name).await;
         assert!(!tested.ok && tested.answer.contains(expected), "{name}: {tested:?}");

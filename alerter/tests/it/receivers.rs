@@ -136,7 +136,7 @@ fn verify(received: &Received, secret: &str) -> Vec<(&'static str, Option<Output
          Webhook(given['secret']).verify(given['body'], given['headers'])",
     );
     let mut in_node = Command::new("sh");
-    in_node.args(["-c", "NODE_PATH=$(npm root -g) exec node -e \"$0\""]).arg(
+    in_node.args(["-c", "NODE_PATH=$(npm root -g); export NODE_PATH; exec node -e \"$0\""]).arg(
         "let lib; try { lib = require('standardwebhooks') } catch { process.exit(3) }\n\
          const given = JSON.parse(require('fs').readFileSync(0, 'utf8'));\n\
          new lib.Webhook(given.secret).verify(given.body, given.headers);",
@@ -360,35 +360,8 @@ impl Drop for MailServer {
 impl MailServer {
     /// With `tls` it wants STARTTLS and a login before anything else. Certificate and key are in `folder`.
     fn start(folder: &Path, tls: bool) -> Self {
-        let script = "\
-import json, ssl, sys\n\
-from aiosmtpd.controller import Controller\n\
-from aiosmtpd.smtp import AuthResult\n\
-folder, tls = sys.argv[1], sys.argv[2] == 'tls'\n\
-class Handler:\n\
-    async def handle_RCPT(self, server, session, envelope, address, options):\n\
-        if address.startswith('nobody'):\n\
-            return '550 no such user'\n\
-        envelope.rcpt_tos.append(address)\n\
-        return '250 OK'\n\
-    async def handle_DATA(self, server, session, envelope):\n\
-        print(json.dumps({'from': envelope.mail_from, 'to': envelope.rcpt_tos, 'tls': session.ssl is not None,\n\
-                          'data': envelope.content.decode()}), flush=True)\n\
-        return '250 OK'\n\
-def login(server, session, envelope, mechanism, data):\n\
-    good = data.login == b'me' and data.password == b'pa ss'\n\
-    return AuthResult(success=good)\n\
-options = {}\n\
-if tls:\n\
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)\n\
-    context.load_cert_chain(folder + '/cert.pem', folder + '/key.pem')\n\
-    options = {'tls_context': context, 'require_starttls': True, 'authenticator': login, 'auth_required': True}\n\
-port = int(sys.argv[3])\n\
-Controller(Handler(), hostname='127.0.0.1', port=port, **options).start()\n\
-print('ready', flush=True)\n\
-sys.stdin.read()\n";
         let port = testkit::free_address().port();
-        let mut command = python(script);
+        let mut command = python(include_str!("mail_server.py"));
         command.arg(folder).arg(if tls { "tls" } else { "plain" }).arg(port.to_string());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();

@@ -6,7 +6,8 @@ use crate::stack::Up;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAAAAAAAAAAA=";
 
-#[tokio::test]
+// The sink answers while a command is waited for.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_is_tried_and_its_secrets_stand_in_no_document() {
     let up = Up::start(&["--empty", "--no-agent"]).await;
     let sink = WebhookSink::start().await;
