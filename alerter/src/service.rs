@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     core::RuleBook,
     engine::{Engine, Shared},
-    inbound::{attend, clock, documents::Reader, letters, queries, results},
+    inbound::{archive, attend, clock, documents::Reader, letters, queries, results},
     metrics::Metrics,
     outbound::{
         ledger::Ledger,
@@ -19,7 +19,7 @@ use crate::{
         turns::Turns,
     },
     settings::Settings,
-    store::{Store, StoreError},
+    store::Store,
 };
 
 /// How often what is over is forgotten.
@@ -39,9 +39,10 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let (counted, waking) = (metrics.clone(), Arc::clone(&wake));
     let opened = tokio::task::spawn_blocking(move || {
         let store = Arc::new(Store::open(&data)?);
+        archive::finish(&store, &data)?;
         let engine = Engine::new(Arc::clone(&store), freshness, counted, waking)?;
         let disabled = DisabledReceivers::open(&store)?;
-        Ok::<_, StoreError>((store, engine, disabled))
+        anyhow::Ok((store, engine, disabled))
     });
     let (store, engine, disabled) = opened.await??;
     let engine = Shared::new(engine);
@@ -61,6 +62,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     queries::answer(&ctx, engine.clone()).await?;
     attend::answer(&ctx, &engine).await?;
     letters::answer(&ctx, &notifier).await?;
+    archive::answer(&ctx, &engine, &store, &settings.data).await?;
     let nudges = ctx.nats.subscribe(subject::CONFIG_REVISION).await?;
 
     let outbox = Outbox { ctx: ctx.clone(), store, wake, metrics: metrics.clone() };

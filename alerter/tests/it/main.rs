@@ -8,4 +8,5 @@ mod delivery;
 mod fixture;
 mod formats;
 mod hostile;
+mod moves;
 mod receivers;

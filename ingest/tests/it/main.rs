@@ -7,3 +7,4 @@ mod fixture;
 mod pipeline;
 mod prometheus;
 mod store;
+mod tool;
