@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::{
-    AgentId, CheckName, RuleName, SilenceName, admin::Role, rollout::Share, series::Excluded,
+    AgentId, CheckName, ReceiverName, RuleName, SilenceName, admin::Role, rollout::Share, series::Excluded,
     signed::PublicKey, timestamp,
 };
 use service_kit::{
@@ -145,6 +145,12 @@ pub(crate) enum ClientCommand {
     /// Keep alerts from being told for a while
     #[command(subcommand)]
     Silence(SilenceCommand),
+    /// Notifications that are not delivered: what waits, and what was given up
+    #[command(subcommand)]
+    Notifications(NotificationsCommand),
+    /// Whom alerts tell
+    #[command(subcommand)]
+    Receiver(ReceiverCommand),
     /// Rules, without a server
     #[command(subcommand)]
     Rule(RuleCommand),
@@ -922,4 +928,55 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::Args::command().debug_assert();
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NotificationsCommand {
+    /// What waits to be delivered, and what was given up and why; the oldest first
+    List(NotificationsArgs),
+    /// Send again what was given up, and what followed it
+    Retry(LettersArgs),
+    /// Try no more, and keep no letter
+    Drop(LettersArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NotificationsArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only those to this receiver
+    #[arg(long, value_name = "NAME")]
+    pub(crate) receiver: Option<ReceiverName>,
+    /// Only these: waiting or gave_up
+    #[arg(long, value_name = "STATE", value_parser = ["waiting", "gave_up"])]
+    pub(crate) state: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(id = "letters", required = true, multiple = false)]
+pub(crate) struct LettersArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// From `dogwatch notifications list`
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// All of this receiver that were given up
+    #[arg(long, value_name = "NAME")]
+    pub(crate) receiver: Option<ReceiverName>,
+    /// All that were given up
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReceiverCommand {
+    /// Send it a test: shows the request, with stars for secrets, and the answer
+    ///
+    /// Exit code 0: it accepted the test; 1: it did not. A receiver that was disabled is in use again when it accepts.
+    Test {
+        #[arg(value_name = "NAME")]
+        name: ReceiverName,
+        #[command(flatten)]
+        common: Common,
+    },
 }

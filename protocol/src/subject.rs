@@ -78,6 +78,9 @@ subjects! {
     ALERTER_SILENCE_LIST = "alerter.silence.list";
     ALERTER_SILENCE_PUT = "alerter.silence.put";
     ALERTER_SILENCE_EXPIRE = "alerter.silence.expire";
+    ALERTER_NOTIFICATION_LIST = "alerter.notification.list";
+    ALERTER_NOTIFICATION_CHANGE = "alerter.notification.change";
+    ALERTER_RECEIVER_TEST = "alerter.receiver.test";
     /// Begin to fetch what the alerter remembers.
     ALERTER_BACKUP = "alerter.backup";
     /// Begin to bring it.

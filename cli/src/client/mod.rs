@@ -13,7 +13,9 @@ mod http;
 mod keys;
 mod library;
 mod loss;
+mod notifications;
 mod query;
+mod receiver;
 mod rollout;
 mod rule_test;
 mod run;
@@ -25,8 +27,8 @@ use std::io::{self, Write as _};
 use crate::{
     Usage,
     args::{
-        AlertCommand, AuditArgs, AuditCommand, ClientCommand, HostCommand, KeyCommand, RuleCommand,
-        SilenceCommand, TokenCommand,
+        AlertCommand, AuditArgs, AuditCommand, ClientCommand, HostCommand, KeyCommand, ReceiverCommand,
+        RuleCommand, SilenceCommand, TokenCommand,
     },
 };
 
@@ -95,6 +97,10 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Silence(SilenceCommand::Add(args)) => attend::add(&args).await,
             ClientCommand::Silence(SilenceCommand::List(common)) => attend::list(&common).await,
             ClientCommand::Silence(SilenceCommand::Expire(args)) => attend::expire(&args).await,
+            ClientCommand::Notifications(command) => notifications::run(&command).await,
+            ClientCommand::Receiver(ReceiverCommand::Test { name, common }) => {
+                receiver::test(&name, &common).await
+            }
             ClientCommand::Rule(RuleCommand::Test { file }) => rule_test::run(&file),
             ClientCommand::Library(command) => library::run(&command),
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),

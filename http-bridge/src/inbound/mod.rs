@@ -6,6 +6,7 @@ mod agent_api;
 mod archive_api;
 mod attend_api;
 mod caller;
+mod letters_api;
 mod limits;
 mod listener;
 mod live;

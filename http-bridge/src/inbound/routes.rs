@@ -23,7 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     HttpMetrics, Limits, access_api,
     account::{self, Who},
-    agent_api, archive_api, attend_api,
+    agent_api, archive_api, attend_api, letters_api,
     listener::Peer,
     live, operator_api, prometheus, query_api, rollouts, run,
 };
@@ -95,6 +95,8 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/alerts/{id}/acknowledge", post(attend_api::acknowledge))
         .route("/api/v1/silences", get(attend_api::silences).post(attend_api::silence))
         .route("/api/v1/silences/{name}", delete(attend_api::expire))
+        .route("/api/v1/notifications", get(letters_api::list).post(letters_api::change))
+        .route("/api/v1/receivers/{name}/test", post(letters_api::test))
         .route("/api/v1/loss", get(operator_api::loss))
         .route("/api/v1/rollouts", get(rollouts::list))
         .route("/api/v1/rollouts/{revision}", get(rollouts::one).post(rollouts::change))

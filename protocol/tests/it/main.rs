@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{
-    Reply, admin, alert, archive, attend, audit, config, decommission, log, query, result, rollout, run,
-    series, sign_in, signed, stored, transfer,
+    Reply, admin, alert, archive, attend, audit, config, decommission, letter, log, query, result, rollout,
+    run, series, sign_in, signed, stored, transfer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -121,6 +121,12 @@ const READERS: &[(&str, Reader)] = &[
     ("silence_list", reads::<attend::SilenceList>),
     ("silence_put", reads::<attend::SilencePut>),
     ("silence_query", reads::<attend::SilenceQuery>),
+    ("notification_query", reads::<letter::NotificationQuery>),
+    ("notification_list", reads::<letter::NotificationList>),
+    ("notification_change", reads::<letter::NotificationChange>),
+    ("notifications_changed", reads::<letter::NotificationsChanged>),
+    ("receiver_test", reads::<letter::ReceiverTest>),
+    ("receiver_tested", reads::<letter::ReceiverTested>),
     ("why", reads::<attend::Why>),
     ("why_query", reads::<attend::WhyQuery>),
     ("archive_line", reads::<archive::Line>),

@@ -9,6 +9,7 @@ mod first_session;
 mod moving;
 mod outages;
 mod queries;
+mod receivers;
 mod rollouts;
 mod run_now;
 mod shell_agent;
