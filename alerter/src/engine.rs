@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use crate::{
     core::{Alerts, Draft, HostInfo, Incoming, Mutes, RuleBook, World, mute::CompiledSilence},
     metrics::Metrics,
+    settings::PredictSettings,
     store::{Delivery, Store, StoreError},
 };
 
@@ -32,6 +33,8 @@ const SETTLED_KEPT_MS: u64 = 8 * DAY_MS;
 /// A series of which nothing comes is forgotten after this time.
 const SERIES_KEPT_MS: u64 = 2 * DAY_MS;
 const DAY_MS: u64 = 86_400_000;
+
+mod predictions;
 
 pub struct Engine {
     store: Arc<Store>,
@@ -49,6 +52,7 @@ pub struct Engine {
     started: Instant,
     metrics: Metrics,
     outbox: Arc<Notify>,
+    saving: predictions::Saving,
 }
 
 /// The world as an engine sees it. Not a method: the alerts change meanwhile.
@@ -75,10 +79,13 @@ impl Engine {
     pub fn new(
         store: Arc<Store>,
         freshness_ms: u64,
+        predict: &PredictSettings,
         metrics: Metrics,
         outbox: Arc<Notify>,
     ) -> Result<Self, StoreError> {
-        let alerts = Alerts::new(store.trackers()?);
+        let mut alerts = Alerts::new(store.trackers()?);
+        let (predictions, saving) = predictions::restored(&store, predict)?;
+        alerts.predictions = predictions;
         let by_hand = store.silences()?.into_iter().map(|silence| (silence.name.clone(), silence)).collect();
         let mut engine = Self {
             store,
@@ -93,6 +100,7 @@ impl Engine {
             started: Instant::now(),
             metrics,
             outbox,
+            saving,
         };
         engine.compile_mutes();
         engine.count_alerts();
@@ -156,6 +164,7 @@ impl Engine {
         self.metrics.rules.set(gauge(book.len() - book.broken.len()));
         self.metrics.rules_broken.set(gauge(book.broken.len()));
         self.metrics.rules_failing.set(gauge(self.alerts.failing()));
+        self.alerts.predictions.keep_asked(&book);
         self.book = book;
         self.compile_mutes();
         Ok(())
@@ -264,7 +273,8 @@ impl Engine {
         let Some((alert, journal)) = found else { return Ok(None) };
         let deliveries = self.store.deliveries_of(&alert.id)?;
         let notifications = deliveries.into_iter().map(|(id, delivery)| told(id, delivery)).collect();
-        Ok(Some(Why { alert, journal, notifications }))
+        let predictions = self.predictions_of(&alert);
+        Ok(Some(Why { alert, journal, notifications, predictions }))
     }
 
     /// Somebody looks after an alert until `until_ms`; `None` takes that back. The alert, or `None`: there is none of that
@@ -362,11 +372,12 @@ impl Engine {
     }
 
     /// Each pair of rule and host is logged once, until it has an answer or the rules change.
-    fn report(&self, draft: &Draft) {
+    fn report(&mut self, draft: &Draft) {
         self.metrics.results_late.inc_by(draft.late);
         self.metrics.evaluations.inc_by(draft.evaluations);
         self.metrics.expression_errors.inc_by(draft.failures);
         self.metrics.dropped.inc_by(draft.dropped);
+        self.count_predictions();
         for (key, error) in &draft.failed {
             tracing::warn!(agent = %key.agent, rule = %key.rule, %error, "a rule has no answer on this host");
         }

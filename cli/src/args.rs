@@ -125,6 +125,7 @@ pub(crate) enum ClientCommand {
     Results(ResultsArgs),
     Query(QueryArgs),
     Graph(GraphArgs),
+    Predict(PredictArgs),
     Availability(AvailabilityArgs),
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
@@ -574,6 +575,29 @@ pub(crate) struct GraphArgs {
     /// At most so many points
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub(crate) points: usize,
+}
+
+/// What comes next: history, forecast and the band that 95 of 100 values will be in
+#[derive(Debug, clap::Args)]
+pub(crate) struct PredictArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "HOST")]
+    pub(crate) agent: AgentId,
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
+    /// One of the check's metrics [default: its value]
+    #[arg(long, value_name = "METRIC")]
+    pub(crate) metric: Option<String>,
+    /// How far to look ahead, up to 14days
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) horizon: Duration,
+    /// How much of the past to show, up to 60days [default: as much as the horizon]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) history: Option<Duration>,
+    /// Also say when this is reached, such as "> 95" or "< 5"
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) limit: Option<protocol::predict::Limit>,
 }
 
 /// For how long checks were ok

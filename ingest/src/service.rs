@@ -5,7 +5,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::{
     counters::Counters,
-    inbound::{prometheus, questions, results},
+    inbound::{predictions, prometheus, questions, results},
     outbound::{hosts, watermarks},
     query::Prometheus,
     settings::Settings,
@@ -40,6 +40,7 @@ pub async fn start_with(
     let prometheus = Prometheus::new(Arc::clone(&store), hosts::follow(&ctx), &settings, ctx.tasks.token());
     prometheus::answer(&ctx, prometheus, settings.query_timeout).await?;
     questions::answer(&ctx, writer.clone(), Arc::clone(&store)).await?;
+    predictions::answer(&ctx, &store).await?;
     watermarks::publish(&ctx, writer.clone());
     maintain(&ctx, store, settings.retention(), counters);
     results::consume(&ctx, settings.batch(), writer).await

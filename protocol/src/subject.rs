@@ -58,6 +58,8 @@ subjects! {
     QUERY_PROMETHEUS = "query.prometheus";
     QUERY_SERIES = "query.series";
     QUERY_AVAILABILITY = "query.availability";
+    QUERY_PREDICT = "query.predict";
+    QUERY_OUTLIERS = "query.outliers";
 
     /// Why is an alert as it is?
     ALERTER_WHY = "alerter.why";

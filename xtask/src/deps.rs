@@ -39,10 +39,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "ingest",
-        may_use: &["protocol", "promql", "service-kit"],
+        may_use: &["predict", "protocol", "promql", "service-kit"],
         never: &["axum", "sled", "reqwest"],
     },
-    Rule { name: "alerter", may_use: &["protocol", "documents", "service-kit"], never: &["axum", "fjall"] },
+    Rule {
+        name: "alerter",
+        may_use: &["predict", "protocol", "documents", "service-kit"],
+        never: &["axum", "fjall"],
+    },
     Rule { name: "http-bridge", may_use: &["protocol", "service-kit"], never: &["sled", "fjall"] },
     Rule {
         name: "cli",

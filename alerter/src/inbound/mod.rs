@@ -3,5 +3,6 @@
 pub mod attend;
 pub mod clock;
 pub mod documents;
+pub mod predictions;
 pub mod queries;
 pub mod results;

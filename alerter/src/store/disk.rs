@@ -80,6 +80,7 @@ pub(super) struct Trees {
     pub(super) deliveries: Tree,
     pub(super) resolved: Tree,
     pub(super) silences: Tree,
+    pub(super) detectors: Tree,
     /// Whether there were alerts that sled could not read.
     #[cfg(test)]
     forgotten: bool,
@@ -145,6 +146,7 @@ impl Trees {
             deliveries: db.open_tree("deliveries")?,
             resolved: db.open_tree("resolved")?,
             silences: db.open_tree("silences")?,
+            detectors: db.open_tree("detectors")?,
             db,
         };
         match trees.db.get("format")?.as_deref() {

@@ -3,6 +3,7 @@
 //!
 //! All calls block: they belong on a blocking thread.
 
+mod detectors;
 mod disk;
 mod record;
 

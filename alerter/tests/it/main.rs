@@ -6,3 +6,4 @@ mod attend;
 mod crash;
 mod delivery;
 mod fixture;
+mod predictions;

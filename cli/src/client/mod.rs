@@ -10,6 +10,7 @@ mod history;
 mod http;
 mod keys;
 mod library;
+mod predict;
 mod query;
 mod rollout;
 mod rule_test;
@@ -66,6 +67,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Results(args) => show::results(&args).await,
             ClientCommand::Query(args) => query::query(&args).await,
             ClientCommand::Graph(args) => query::graph(&args).await,
+            ClientCommand::Predict(args) => predict::predict(&args).await,
             ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Token(TokenCommand::Create(args)) => access::create_token(args).await,

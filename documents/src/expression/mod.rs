@@ -8,10 +8,12 @@ mod compile;
 mod context;
 mod functions;
 mod kept;
+mod predictions;
 mod types;
 mod uses;
 
 pub use functions::{Call, Function, History, NoHistory};
+pub use predictions::{Edge, Prediction};
 pub(crate) use uses::{Position, Uses};
 
 use std::sync::Arc;

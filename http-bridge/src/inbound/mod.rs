@@ -10,6 +10,7 @@ mod listener;
 mod live;
 mod metrics;
 mod operator_api;
+mod predict_api;
 mod prometheus;
 mod rollouts;
 mod routes;
