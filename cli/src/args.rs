@@ -126,6 +126,7 @@ pub(crate) enum ClientCommand {
     Query(QueryArgs),
     Graph(GraphArgs),
     Predict(PredictArgs),
+    Suggest(SuggestArgs),
     Availability(AvailabilityArgs),
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
@@ -598,6 +599,19 @@ pub(crate) struct PredictArgs {
     /// Also say when this is reached, such as "> 95" or "< 5"
     #[arg(long, value_name = "LIMIT")]
     pub(crate) limit: Option<protocol::predict::Limit>,
+}
+
+/// Rules for checks that have neither thresholds nor rules, from what they measured: documents on stdout, nothing is applied
+#[derive(Debug, clap::Args)]
+pub(crate) struct SuggestArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this check, even if it has rules
+    #[arg(long, value_name = "CHECK")]
+    pub(crate) check: Option<CheckName>,
+    /// The time to look at, up to 60days
+    #[arg(long, value_name = "DURATION", default_value = "14days", value_parser = duration)]
+    pub(crate) range: Duration,
 }
 
 /// For how long checks were ok

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, CheckName};
+use crate::{AgentId, CheckName, alert::Severity};
 
 /// The side of a number that is not to be reached: `> 95` or `< 5`. `>=` and `<=` mean the same here.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -183,6 +183,40 @@ pub struct Outlier {
     /// `level`, `change`, `trend`, `noise`, `bursts`, `flat` or `lag`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<String>,
+    pub why: String,
+}
+
+/// Request on `dogwatch.v1.query.suggest`, answered by ingest with [`Suggestions`]: rules for a check, from what it
+/// measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuggestQuery {
+    pub check: CheckName,
+    /// The time that is looked at, in milliseconds up to 60 days; 0 stands for 14 days.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub over_ms: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Suggestions {
+    /// Hosts that were looked at, of all that measured it.
+    pub hosts: u64,
+    pub of: u64,
+    /// Values, or means of short times, that were looked at.
+    pub values: u64,
+    pub suggestions: Vec<Suggestion>,
+}
+
+/// A rule that would be worth having.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Suggestion {
+    /// What it looks for: `high`, `low`, `other`, `unusual` or `filling`.
+    pub name: String,
+    /// Condition of the rule.
+    pub when: String,
+    pub severity: Severity,
+    /// How often it would have fired, and on how many hosts.
+    pub fired: u64,
+    pub fired_hosts: u64,
     pub why: String,
 }
 

@@ -60,6 +60,7 @@ subjects! {
     QUERY_AVAILABILITY = "query.availability";
     QUERY_PREDICT = "query.predict";
     QUERY_OUTLIERS = "query.outliers";
+    QUERY_SUGGEST = "query.suggest";
 
     /// Why is an alert as it is?
     ALERTER_WHY = "alerter.why";

@@ -17,6 +17,7 @@ mod rule_test;
 mod run;
 mod show;
 mod sign;
+mod suggest;
 
 use std::io::{self, Write as _};
 
@@ -68,6 +69,7 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Query(args) => query::query(&args).await,
             ClientCommand::Graph(args) => query::graph(&args).await,
             ClientCommand::Predict(args) => predict::predict(&args).await,
+            ClientCommand::Suggest(args) => suggest::suggest(&args).await,
             ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Token(TokenCommand::Create(args)) => access::create_token(args).await,

@@ -12,7 +12,7 @@ use axum::{
 };
 use protocol::{
     admin::Role,
-    predict::{OutlierList, OutlierQuery, PredictQuery, Prediction},
+    predict::{OutlierList, OutlierQuery, PredictQuery, Prediction, SuggestQuery, Suggestions},
     subject,
 };
 
@@ -43,4 +43,13 @@ pub(crate) async fn outliers(
     caller.at_least(Role::Viewer)?;
     let query: OutlierQuery = json(body)?;
     Ok(Json(app.ask.ask(subject::QUERY_OUTLIERS, &query, ANSWER).await?))
+}
+
+pub(crate) async fn suggest(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Result<Query<SuggestQuery>, QueryRejection>,
+) -> Answer<Suggestions> {
+    caller.at_least(Role::Viewer)?;
+    Ok(Json(app.ask.ask(subject::QUERY_SUGGEST, &query?.0, ANSWER).await?))
 }

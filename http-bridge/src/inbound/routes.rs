@@ -101,6 +101,7 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/query/availability", post(operator_api::availability))
         .route("/api/v1/query/predict", get(predict_api::predict))
         .route("/api/v1/query/outliers", post(predict_api::outliers))
+        .route("/api/v1/query/suggest", get(predict_api::suggest))
         .route("/prometheus/api/v1/{*endpoint}", get(prometheus::ask).post(prometheus::ask))
         .route("/api/v1/keys", post(operator_api::create_key).get(operator_api::list_keys))
         .route("/api/v1/keys/{id}", delete(operator_api::revoke_key))
@@ -121,7 +122,7 @@ const ABOUT: &str = "dogwatch\n\n\
     POST /api/submit         what it found\n\
     GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain, rollouts   (key of role viewer)\n\
     GET  /api/v1/results/live   results as they come, as server-sent events (key of role viewer)\n\
-    GET  /api/v1/query/series, predict, POST /api/v1/query/availability, outliers   (key of role viewer)\n\
+    GET  /api/v1/query/series, predict, suggest, POST /api/v1/query/availability, outliers   (key of role viewer)\n\
     GET  /prometheus/api/v1/query, query_range, labels, series   PromQL, for Grafana too (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
     POST /api/v1/rollouts/REVISION   pause, resume, abort or promote it (key of role editor)\n\

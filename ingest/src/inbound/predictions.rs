@@ -7,7 +7,7 @@ use std::{
 
 use protocol::{
     ErrorCode, ErrorReply,
-    predict::{OutlierQuery, PredictQuery},
+    predict::{OutlierQuery, PredictQuery, SuggestQuery},
     subject,
 };
 use service_kit::{
@@ -15,7 +15,10 @@ use service_kit::{
     respond::{Limits, respond},
 };
 
-use crate::{query::prediction, store::ResultStore};
+use crate::{
+    query::{prediction, suggest},
+    store::ResultStore,
+};
 
 /// Predictions at once: each takes a core for some milliseconds, a large group for longer.
 const AT_ONCE: usize = 2;
@@ -37,6 +40,13 @@ pub async fn answer(ctx: &Context, store: &Arc<dyn ResultStore>) -> anyhow::Resu
     respond(ctx, subject::QUERY_OUTLIERS, limits, move |_, query: OutlierQuery| {
         let store = Arc::clone(&of);
         apart(move || prediction::compare(&store, &query, now_ms(), Instant::now() + READING))
+    })
+    .await?;
+    let of = Arc::clone(store);
+    let one = Limits { concurrency: 1, ..limits };
+    respond(ctx, subject::QUERY_SUGGEST, one, move |_, query: SuggestQuery| {
+        let store = Arc::clone(&of);
+        apart(move || suggest::suggest(&store, &query, now_ms(), Instant::now() + READING))
     })
     .await
 }

@@ -4,5 +4,6 @@ pub mod history;
 pub mod prediction;
 pub mod prometheus;
 pub mod source;
+pub mod suggest;
 
 pub use prometheus::Prometheus;

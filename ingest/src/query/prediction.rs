@@ -94,13 +94,13 @@ fn range(horizon_ms: u64) -> u64 {
 }
 
 /// One number of one check.
-struct Series<'a> {
-    store: &'a Arc<dyn ResultStore>,
-    agent: &'a AgentId,
-    check: &'a CheckName,
-    metric: &'a str,
-    now_ms: u64,
-    deadline: Instant,
+pub(super) struct Series<'a> {
+    pub(super) store: &'a Arc<dyn ResultStore>,
+    pub(super) agent: &'a AgentId,
+    pub(super) check: &'a CheckName,
+    pub(super) metric: &'a str,
+    pub(super) now_ms: u64,
+    pub(super) deadline: Instant,
 }
 
 impl Series<'_> {
@@ -116,7 +116,8 @@ impl Series<'_> {
         history::series(self.store, query, self.deadline)
     }
 
-    fn last(&self, range_ms: u64, points: usize) -> Result<(Option<String>, Vec<Point>), ErrorReply> {
+    /// At most so many values of the last time, with their unit.
+    pub(super) fn last(&self, range_ms: u64, points: usize) -> Result<(Option<String>, Vec<Point>), ErrorReply> {
         let found = self.ask(self.now_ms.saturating_sub(range_ms), points)?;
         Ok((found.unit.clone(), self.points(&found)))
     }

@@ -5,5 +5,6 @@ mod crash;
 mod failing;
 mod fixture;
 mod pipeline;
+mod predictions;
 mod prometheus;
 mod store;

@@ -16,7 +16,7 @@ const ODDS: f64 = 9.0;
 /// 0.99 in 100,000 (the last beyond what was measured).
 #[must_use]
 pub fn calibrated(score: f64) -> f64 {
-    if !(score > 0.0) {
+    if score.is_nan() || score <= 0.0 {
         return 0.0;
     }
     1.0 / (1.0 + ODDS.powf(HALF - NONE - SLOPE * score.min(1.0)))

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{
-    Reply, admin, alert, attend, audit, config, log, query, result, rollout, run, series, sign_in, signed,
+    Reply, admin, alert, attend, audit, config, log, predict, query, result, rollout, run, series, sign_in, signed,
     stored,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -75,6 +75,12 @@ const READERS: &[(&str, Reader)] = &[
     ("reply_error", reads_reply),
     ("reply_ok", reads_reply),
     ("result_page", reads::<query::ResultPage>),
+    ("predict_query", reads::<predict::PredictQuery>),
+    ("prediction", reads::<predict::Prediction>),
+    ("outlier_query", reads::<predict::OutlierQuery>),
+    ("outlier_list", reads::<predict::OutlierList>),
+    ("suggest_query", reads::<predict::SuggestQuery>),
+    ("suggestions", reads::<predict::Suggestions>),
     ("prometheus_query", reads::<query::PrometheusQuery>),
     ("series_query", reads::<series::SeriesQuery>),
     ("series_history", reads::<series::SeriesHistory>),

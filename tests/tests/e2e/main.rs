@@ -6,6 +6,7 @@ mod enrolment;
 mod failures;
 mod first_session;
 mod outages;
+mod predictions;
 mod queries;
 mod rollouts;
 mod run_now;
