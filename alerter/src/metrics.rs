@@ -75,8 +75,16 @@ impl Metrics {
             &self.anomaly_values_late,
         );
         counter("forecasts_made", "Forecasts and comparisons of hosts that were made", &self.forecasts_made);
-        counter("forecasts_failed", "Forecasts that ingest did not or could not make", &self.forecasts_failed);
-        counter("forecasts_refused", "Forecasts not asked for, since there are too many", &self.forecasts_refused);
+        counter(
+            "forecasts_failed",
+            "Forecasts that ingest did not or could not make",
+            &self.forecasts_failed,
+        );
+        counter(
+            "forecasts_refused",
+            "Forecasts not asked for, since there are too many",
+            &self.forecasts_refused,
+        );
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("rules", "Rules in force", &self.rules);
         gauge("rules_broken", "Rules that cannot be compiled", &self.rules_broken);

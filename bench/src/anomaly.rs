@@ -37,8 +37,14 @@ pub(crate) fn detectors(quick: bool) -> anyhow::Result<Vec<Figure>> {
     );
     let mut figures = vec![rate.held_to(">= 200000", |figure| figure.value >= 200_000.0)];
     if let Some(bytes) = bytes.and_then(|bytes| Rounds::of(&[bytes])) {
-        let memory =
-            Figure::beside("alert", "anomaly_in_every_rule", ("memory", "bytes/series"), &bytes, NOBODY, None);
+        let memory = Figure::beside(
+            "alert",
+            "anomaly_in_every_rule",
+            ("memory", "bytes/series"),
+            &bytes,
+            NOBODY,
+            None,
+        );
         figures.push(memory.held_to("<= 5120", |figure| figure.value <= 5_120.0));
     }
     Ok(figures)

@@ -82,7 +82,6 @@ pub struct PredictQuery {
     pub history_ms: u64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -7,7 +7,9 @@ use protocol::{AgentId, CheckName, CheckResult, Facts, Labels, RuleName, Scalar,
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alerts, HostInfo, Incoming, Mutes, RuleBook, World, mute::CompiledSilence, predict::{Question, foresee},
+    Alerts, HostInfo, Incoming, Mutes, RuleBook, World,
+    mute::CompiledSilence,
+    predict::{Question, foresee},
 };
 
 /// Most values of one scenario.

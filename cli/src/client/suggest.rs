@@ -151,10 +151,14 @@ mod tests {
             };
             let rule = rule(&check, &suggestion).unwrap();
             let mut text = comment(&check, &found, &suggestion, Duration::from_secs(3_600));
-            assert_eq!(text, "# queue: would have fired 2 times, on 1 of 2 hosts (of 2), in 1h (300 values)\n");
+            assert_eq!(
+                text,
+                "# queue: would have fired 2 times, on 1 of 2 hosts (of 2), in 1h (300 values)\n"
+            );
             text.push_str(&documents::write(&Document::Rule(rule.clone())).unwrap());
             let file = SourceFile { path: "a.yaml".to_owned(), text: text.clone() };
-            let read = documents::read(&[file], |_, _| true).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+            let read =
+                documents::read(&[file], |_, _| true).unwrap_or_else(|error| panic!("{text}: {error:?}"));
             assert_eq!(read, [Document::Rule(rule)]);
         }
     }

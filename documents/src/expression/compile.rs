@@ -187,7 +187,11 @@ fn parse(text: &str, variables: &'static [&'static str]) -> Result<Program, Expr
     found.uses = Uses::of(&found.tree, &place);
     specialize(&mut found.tree, &check.specials);
     for (id, special) in &check.specials {
-        if let Special::Window(Call { function: Function::Prediction(Prediction::Outlier { group, .. }), .. }) = special {
+        if let Special::Window(Call {
+            function: Function::Prediction(Prediction::Outlier { group, .. }),
+            ..
+        }) = special
+        {
             found.uses.groups.push((group.to_string(), place(*id)));
         }
     }

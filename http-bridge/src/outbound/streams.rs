@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, jetstream};
 use axum::body::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use protocol::{
     AgentId, CheckResult, ErrorCode, ErrorReply,
     stream::{REJECTED, rejected_header},
     subject,
 };
-use service_kit::{publish, report, streams};
+use service_kit::{
+    publish::{self, PublishError, Sent},
+    report, streams,
+};
 
 use super::Ask;
 
@@ -37,30 +40,31 @@ impl Streams {
         Self { ask, jetstream, rejected: subject::rejected(service) }
     }
 
-    /// Returns once the broker has stored all of them.
+    /// Returns once the broker has stored all of them, in their order.
     ///
     /// # Errors
     /// `unavailable`; some may be stored.
     pub(crate) async fn publish(&self, results: Vec<CheckResult>) -> Result<(), ErrorReply> {
         self.ask.connected()?;
         let stored = stream::iter(results)
-            .map(|result| self.publish_one(result))
-            .buffer_unordered(IN_FLIGHT)
-            .try_collect::<()>();
+            .then(|result| self.send(result))
+            .map_ok(|sent| sent.stored().map_err(|error| away(&error)))
+            .try_buffer_unordered(IN_FLIGHT)
+            .try_for_each(|_| std::future::ready(Ok(())));
         tokio::time::timeout(STORE, stored).await.unwrap_or_else(|_| {
             let text = "the broker did not store all of it in time: send it again, with an Idempotency-Key";
             Err(ErrorReply::new(ErrorCode::Unavailable, text))
         })
     }
 
-    async fn publish_one(&self, result: CheckResult) -> Result<(), ErrorReply> {
+    async fn send(&self, result: CheckResult) -> Result<Sent, ErrorReply> {
         let subject = subject::result(&result.agent, &result.check);
         let body = protocol::encode(&result)
             .map_err(|error| ErrorReply::new(ErrorCode::Internal, error.to_string()))?;
-        publish::publish(&self.jetstream, subject, &result.message_id(), HeaderMap::new(), body.into())
-            .await
-            .map(drop)
-            .map_err(|error| ErrorReply::new(ErrorCode::Unavailable, report(&error)))
+        let sent =
+            publish::send(&self.jetstream, subject, &result.message_id(), HeaderMap::new(), body.into())
+                .await;
+        sent.map_err(|error| away(&error))
     }
 
     /// Keep `submission` whole, with the reason.
@@ -83,4 +87,8 @@ impl Streams {
         };
         tokio::time::timeout(STORE, kept).await.map_err(|_| "not in time".to_owned())?.map(drop)
     }
+}
+
+fn away(error: &PublishError) -> ErrorReply {
+    ErrorReply::new(ErrorCode::Unavailable, report(error))
 }

@@ -86,10 +86,10 @@ pub fn predict(
 
 /// What is looked back at for a forecast: long enough for its seasons, short enough for its steps.
 fn range(horizon_ms: u64) -> u64 {
-    match horizon_ms {
-        ..=HOUR_MS => 2 * DAY_MS,
-        ..=172_800_000 => 15 * DAY_MS,
-        _ => 35 * DAY_MS,
+    match () {
+        () if horizon_ms <= HOUR_MS => 2 * DAY_MS,
+        () if horizon_ms <= 2 * DAY_MS => 15 * DAY_MS,
+        () => 35 * DAY_MS,
     }
 }
 
@@ -117,7 +117,11 @@ impl Series<'_> {
     }
 
     /// At most so many values of the last time, with their unit.
-    pub(super) fn last(&self, range_ms: u64, points: usize) -> Result<(Option<String>, Vec<Point>), ErrorReply> {
+    pub(super) fn last(
+        &self,
+        range_ms: u64,
+        points: usize,
+    ) -> Result<(Option<String>, Vec<Point>), ErrorReply> {
         let found = self.ask(self.now_ms.saturating_sub(range_ms), points)?;
         Ok((found.unit.clone(), self.points(&found)))
     }
@@ -178,7 +182,6 @@ fn until(points: &[Point], limit: Limit, now_ms: u64) -> TimeTo {
         Limit::Below(number) => Threshold::Below(number),
     };
     let made = time_to(points, threshold, time_to::MAX_HORIZON_MS);
-    #[allow(clippy::cast_precision_loss)] // milliseconds of at most weeks
     let gone = last_ms(points).map_or(0.0, |last| now_ms.saturating_sub(last) as f64 / HOUR_MS as f64);
     let from_now = |hours: Option<f64>| hours.map(|hours| (hours - gone).max(0.0));
     TimeTo {
@@ -235,7 +238,6 @@ fn even(hosts: &[Vec<Point>], from_ms: u64, over_ms: u64) -> Vec<Vec<f64>> {
         cells = hosts.iter().map(|points| row(points, from_ms, over_ms, count)).collect();
         let mut filled: Vec<usize> = cells.iter().map(|row| has(row)).filter(|n| *n > 0).collect();
         filled.sort_unstable();
-        #[allow(clippy::cast_precision_loss)] // some hundreds
         let enough = |n: usize| n as f64 >= FILLED * count as f64;
         if filled.get(filled.len() / 2).is_some_and(|n| enough(*n)) {
             break;

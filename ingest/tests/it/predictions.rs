@@ -71,7 +71,8 @@ async fn history_forecast_anomalies_and_the_time_to_a_limit_come_in_one_answer()
         ..query("disk")
     };
     let answer = eventually("all is stored", LIMIT, || async {
-        let answer: Prediction = ask(&client, subject::QUERY_PREDICT, &question).await.map_err(|e| e.to_string())?;
+        let answer: Prediction =
+            ask(&client, subject::QUERY_PREDICT, &question).await.map_err(|e| e.to_string())?;
         if answer.history.len() >= 96 { Ok(answer) } else { Err(format!("{} values", answer.history.len())) }
     })
     .await;
@@ -80,7 +81,10 @@ async fn history_forecast_anomalies_and_the_time_to_a_limit_come_in_one_answer()
     let last = forecast.steps.last().unwrap();
     let ahead_ms = last.at_ms.saturating_sub(now_ms());
     assert!(ahead_ms.abs_diff(24 * 60 * MINUTE_MS) < 60 * MINUTE_MS, "{ahead_ms}");
-    assert!(last.lower < last.value && last.value < last.upper && (84.0..98.0).contains(&last.value), "{last:?}");
+    assert!(
+        last.lower < last.value && last.value < last.upper && (84.0..98.0).contains(&last.value),
+        "{last:?}"
+    );
     assert!(last.upper <= 100.0, "percents end at 100: {last:?}");
     let time_to = answer.time_to.unwrap();
     let hours = time_to.hours.unwrap();
@@ -130,10 +134,10 @@ async fn the_host_unlike_its_group_is_found_whenever_each_is_measured() {
     }
     let mut agents: Vec<_> = names.iter().map(|name| agent(name)).collect();
     agents.push(agent("new"));
-    let question =
-        OutlierQuery { agents, check: "cpu".parse().unwrap(), metric: String::new(), over_ms: 0 };
+    let question = OutlierQuery { agents, check: "cpu".parse().unwrap(), metric: String::new(), over_ms: 0 };
     let list = eventually("the odd host is found", LIMIT, || async {
-        let list: OutlierList = ask(&client, subject::QUERY_OUTLIERS, &question).await.map_err(|e| e.to_string())?;
+        let list: OutlierList =
+            ask(&client, subject::QUERY_OUTLIERS, &question).await.map_err(|e| e.to_string())?;
         if list.hosts[3].score >= 0.5 { Ok(list) } else { Err(format!("{list:?}")) }
     })
     .await;

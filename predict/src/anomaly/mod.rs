@@ -11,12 +11,12 @@ mod explain;
 mod recent;
 mod seen;
 
+pub use calibration::calibrated;
 use constants::{
     DAY_GENERATION, DAY_PARTS, DELAY, ECHO, ECHO_POINTS, ECHO_SHARE, GENERATION, LARGEST, LONG_DELAY,
     LONG_RUN, NEW_AGAINST_YESTERDAY, NEW_AT_THIS_HOUR, NEW_BEYOND_DRIFT, NEW_FLOOR, NEW_LONG_FLOOR, NEW_MEAN,
     NEW_SIZE, NEW_VALUE, POWER, RUN, USUAL_EVIDENCE, USUAL_OVER, YOUNG_MS, YOUNG_POINTS,
 };
-pub use calibration::calibrated;
 pub use explain::{Explanation, Reason};
 use explain::{Range, Times};
 use recent::{Recent, Yesterday};

@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{
-    Reply, admin, alert, attend, audit, config, log, predict, query, result, rollout, run, series, sign_in, signed,
-    stored,
+    Reply, admin, alert, attend, audit, config, log, predict, query, result, rollout, run, series, sign_in,
+    signed, stored,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;

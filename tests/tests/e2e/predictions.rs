@@ -51,9 +51,8 @@ fn load(now: u64, minutes_ago: u64) -> (u64, f64) {
 }
 
 fn documents(sink: &WebhookSink, more: &str) -> String {
-    let checks = ["disk_used", "load", "calm_load"].map(|name| {
-        format!("kind: Check\nname: {name}\nevery: 1h\nhosts: 'false'\ncommand: 'true'\n---\n")
-    });
+    let checks = ["disk_used", "load", "calm_load"]
+        .map(|name| format!("kind: Check\nname: {name}\nevery: 1h\nhosts: 'false'\ncommand: 'true'\n---\n"));
     let rule = |name: &str, check: &str, when: &str| {
         format!("kind: Rule\nname: {name}\ncheck: {check}\nwhen: {when}\nnotify: [ops]\n---\n")
     };
@@ -91,9 +90,7 @@ async fn a_filling_disk_and_an_odd_value_are_told_and_a_restart_in_between_forge
         submit(&up, &key, check, &values(load, after));
     }
     let limit = ["predict", "web-01", "disk_used", "--limit", "> 95"];
-    let predicted = up
-        .row("when the disk is full", &limit, |row| row["time_to"]["hours"].is_number())
-        .await;
+    let predicted = up.row("when the disk is full", &limit, |row| row["time_to"]["hours"].is_number()).await;
     let hours = predicted["time_to"]["hours"].as_f64().expect("hours");
     assert!((40.0 / 1.25..40.0 * 1.25).contains(&hours), "{hours} hours: {predicted}");
     let drawn = up.output(&limit);

@@ -144,8 +144,8 @@ impl Forecasts {
             Prediction::Anomaly { .. } => return,
             Prediction::Outlier { group, metric } => {
                 let mut groups = self.groups.iter_mut();
-                let known = groups
-                    .find(|one| one.check == *check && one.group == *group && one.metric == *metric);
+                let known =
+                    groups.find(|one| one.check == *check && one.group == *group && one.metric == *metric);
                 if let Some(known) = known {
                     known.slot.wanted_ms = now_ms;
                     return;
@@ -218,8 +218,8 @@ impl Forecasts {
             }
             Question::Group { group, check, metric } => {
                 let mut groups = self.groups.iter_mut();
-                let one = groups
-                    .find(|one| one.check == *check && one.group == *group && one.metric == *metric);
+                let one =
+                    groups.find(|one| one.check == *check && one.group == *group && one.metric == *metric);
                 one.map(|one| &mut one.slot)
             }
         }
@@ -254,8 +254,8 @@ impl Forecasts {
             }
             Question::Group { group, check, metric } => {
                 let mut groups = self.groups.iter_mut();
-                let one = groups
-                    .find(|one| one.check == *check && one.group == *group && one.metric == *metric);
+                let one =
+                    groups.find(|one| one.check == *check && one.group == *group && one.metric == *metric);
                 if let Some(one) = one {
                     one.answers = answers.into_iter().collect();
                 }
@@ -272,8 +272,8 @@ impl Forecasts {
         match prediction {
             Prediction::Outlier { group, metric } => {
                 let mut groups = self.groups.iter();
-                let one = groups
-                    .find(|one| one.check == *check && one.group == *group && one.metric == *metric)?;
+                let one =
+                    groups.find(|one| one.check == *check && one.group == *group && one.metric == *metric)?;
                 Some((&one.slot, one.answers.get(agent)))
             }
             _ => {
@@ -340,7 +340,6 @@ impl Forecasts {
     }
 }
 
-#[allow(clippy::cast_precision_loss)] // milliseconds of at most days
 fn hours(ms: u64) -> f64 {
     ms as f64 / 3_600_000.0
 }

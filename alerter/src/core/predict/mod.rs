@@ -28,9 +28,8 @@ pub struct Predictions {
 impl Predictions {
     /// Forget what no rule asks for any more.
     pub fn keep_asked(&mut self, book: &RuleBook) {
-        self.detectors.retain(|check, metric| {
-            book.of_check(check).is_some_and(|rules| rules.detects.contains(metric))
-        });
+        self.detectors
+            .retain(|check, metric| book.of_check(check).is_some_and(|rules| rules.detects.contains(metric)));
         self.forecasts.retain(|check, prediction| {
             let rules = book.of_check(check).into_iter().flat_map(|rules| &rules.rules);
             rules.flat_map(|rule| rule.predictions()).any(|asked| forecasts::slot_of(asked) == *prediction)

@@ -10,7 +10,9 @@ const START: u64 = 1_000_000 * MINUTE;
 const STEP: u64 = 5 * MINUTE;
 
 fn rules(when: &str) -> RuleBook {
-    book(vec![serde_json::from_value(serde_json::json!({"name": "full", "check": "disk", "when": when})).unwrap()])
+    book(vec![
+        serde_json::from_value(serde_json::json!({"name": "full", "check": "disk", "when": when})).unwrap(),
+    ])
 }
 
 /// A day's wave with a little noise that is the same in every run.
@@ -40,7 +42,10 @@ fn a_value_like_nothing_before_fires_and_a_usual_one_does_not() {
     run.see(at(WEEK + 1, 130.0));
     assert_eq!(run.states(), [Firing]);
     let summary = &run.transitions[0].alert.summary;
-    assert!(summary.contains("; anomaly() is 0.9") && summary.contains("is above all 2016 values"), "{summary}");
+    assert!(
+        summary.contains("; anomaly() is 0.9") && summary.contains("is above all 2016 values"),
+        "{summary}"
+    );
     run.see(at(WEEK + 2, wave(WEEK + 2)));
     assert_eq!(run.states(), [Firing, Resolved]);
     // What no rule asks for is not learned.
@@ -62,7 +67,11 @@ fn a_result_without_a_number_or_older_than_what_was_learned_says_nothing() {
     assert_eq!(run.alerts.predictions.detectors.counts(), (2, 0));
     let transitions = run.transitions.len();
     run.see(CheckResult { value: Some(Scalar::Text("n/a".to_owned())), ..at(5, 0.0) });
-    assert_eq!((learned(&run), run.transitions.len()), (before, transitions), "neither begins nor ends anything");
+    assert_eq!(
+        (learned(&run), run.transitions.len()),
+        (before, transitions),
+        "neither begins nor ends anything"
+    );
 }
 
 /// What was saved and what comes after it from the stream are the detector as it would be without a crash.
@@ -100,10 +109,8 @@ fn a_crash_anywhere_gives_the_same_detector_to_the_bit() {
 fn g10_there_are_only_so_many_detectors_and_those_not_used_for_longest_go() {
     let mut run = Run::new(rules("anomaly() > 0.5"));
     run.alerts.predictions.detectors = Detectors::new(8, Vec::new());
-    let of = |host: u64, seq| CheckResult {
-        agent: AgentId::new(&format!("h{host}")).unwrap(),
-        ..at(seq, 5.0)
-    };
+    let of =
+        |host: u64, seq| CheckResult { agent: AgentId::new(&format!("h{host}")).unwrap(), ..at(seq, 5.0) };
     for host in 0..8 {
         run.see(of(host, 1));
     }
@@ -118,7 +125,10 @@ fn g10_there_are_only_so_many_detectors_and_those_not_used_for_longest_go() {
     assert_eq!(detectors.gone().len(), 1);
     // Rules that ask no more need no detectors.
     run.alerts.predictions.keep_asked(&rules("value > 1"));
-    assert_eq!((run.alerts.predictions.detectors.len(), run.alerts.predictions.detectors.gone().len()), (0, 9));
+    assert_eq!(
+        (run.alerts.predictions.detectors.len(), run.alerts.predictions.detectors.gone().len()),
+        (0, 9)
+    );
 }
 
 fn hours(value: f64) -> Vec<(AgentId, Answer)> {
@@ -132,7 +142,8 @@ fn a_forecast_holds_while_it_is_young_and_says_why_there_is_none() {
     run.alerts.predictions.forecasts =
         Forecasts::new(Pace { every_ms: 10 * MINUTE, max_age_ms: 60 * MINUTE, most: 10 });
     let why = |run: &Run| {
-        let prediction = run.book.of_check(&"disk".parse().unwrap()).unwrap().rules[0].predictions().next().unwrap();
+        let prediction =
+            run.book.of_check(&"disk".parse().unwrap()).unwrap().rules[0].predictions().next().unwrap();
         let (agent, check) = (AgentId::new("web-01").unwrap(), "disk".parse().unwrap());
         run.alerts.predictions.forecasts.why(&agent, &check, prediction, run.steady_ms)
     };
@@ -180,7 +191,8 @@ fn g10_questions_are_bounded_and_spread_over_the_interval() {
     for question in &first {
         forecasts.answered(question, Ok(hours(1.0)), 0);
     }
-    let counts: Vec<usize> = (5..10).map(|minute| forecasts.due((minute + 1) * MINUTE, 1_000).len()).collect();
+    let counts: Vec<usize> =
+        (5..10).map(|minute| forecasts.due((minute + 1) * MINUTE, 1_000).len()).collect();
     assert_eq!(counts.iter().sum::<usize>(), 100);
     assert!(counts.iter().all(|count| (5..40).contains(count)), "{counts:?}");
     // Two days without a result that asks.
