@@ -104,9 +104,11 @@ pub fn run(book: &RuleBook, scenario: &Scenario) -> Result<Vec<Expected>, String
         let quiet = alerts.tick(&world);
         let forecasts = &mut alerts.predictions.forecasts;
         for question in forecasts.due(steady_ms, usize::MAX) {
-            let of = match &question {
-                Question::Series { check, .. } | Question::Group { check, .. } => measured.get(check),
-            };
+            // Of a check whose series is over nothing new can be said.
+            if !batch.iter().any(|one| one.result.check == *check_of(&question)) {
+                continue;
+            }
+            let of = measured.get(check_of(&question));
             let outcome = foresee(&question, of.map(Vec::as_slice).unwrap_or_default());
             forecasts.answered(&question, outcome, steady_ms);
         }
@@ -133,6 +135,11 @@ fn result(
         value: Some(value.clone()),
         ..CheckResult::new(scenario.host.clone(), check.clone(), at_ms, status(book, check, value))
     }
+}
+
+fn check_of(question: &Question) -> &CheckName {
+    let (Question::Series { check, .. } | Question::Group { check, .. }) = question;
+    check
 }
 
 /// As the agent would judge it by the check's thresholds.

@@ -35,8 +35,8 @@ const UNUSUAL: f64 = 0.9;
 /// A share that fills: its limit, the time before it, and the past moments at which that is tried out on so many hosts.
 const FULL: f64 = 95.0;
 const AHEAD_HOURS: f64 = 24.0;
-const TRIALS: usize = 5;
-const TRIED_HOSTS: usize = 20;
+const TRIALS: usize = 4;
+const TRIED_HOSTS: usize = 8;
 
 /// # Errors
 /// `invalid`, `not_found`, or what the store says.

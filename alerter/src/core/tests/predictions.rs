@@ -225,3 +225,41 @@ fn a_host_unlike_its_group_fires_and_says_in_what_way() {
     let why = run.alerts.predictions.forecasts.why(&agent, &check, &prediction, 0);
     assert!(why.contains("not among the hosts"), "{why}");
 }
+
+/// As `dogwatch rule test` runs it: a disk that fills is told before it is full, an odd value when it comes.
+#[test]
+fn tests_of_rules_foresee_what_their_series_hold() {
+    use crate::core::scenario;
+    let rule = |name: &str, check: &str, when: &str| {
+        serde_json::from_value(serde_json::json!({"name": name, "check": check, "when": when})).unwrap()
+    };
+    let rules = book(vec![
+        rule("fills", "disk", "time_to(\"> 95\") < 6"),
+        rule("too_high", "disk", "forecast(\"2h\") > 95"),
+        rule("odd", "load", "anomaly() > 0.9"),
+        rule("apart", "load", "outlier(\"web\") > 0.5"),
+    ]);
+    let run = |every: &str, check: &str, values: Vec<f64>| {
+        let scenario: scenario::Scenario = serde_json::from_value(serde_json::json!({
+            "name": "ahead", "every": every, "series": {check: values}, "expect": [],
+        }))
+        .unwrap();
+        scenario::run(&rules, &scenario).unwrap()
+    };
+    let first = |found: &[scenario::Expected], rule: &str| {
+        let fires = found.iter().find(|one| one.rule.as_str() == rule && one.state == Firing);
+        fires.map(|one| one.at.as_secs_f64() / 3_600.0)
+    };
+    // 1 % an hour from 60 % on: at 95 % after 35 hours.
+    let disk =
+        run("30m", "disk", (0..70_u64).map(|n| 60.0 + 0.5 * n as f64 + 0.02 * (n % 3) as f64).collect());
+    let fills = first(&disk, "fills").unwrap();
+    assert!((27.0..=31.0).contains(&fills), "{fills}: {disk:?}");
+    let too_high = first(&disk, "too_high").unwrap();
+    assert!((30.0..=35.0).contains(&too_high), "{too_high}: {disk:?}");
+    // A load that follows the day for a week, and then does not.
+    let load = (0..673_u64).map(|n| if n == 672 { 400.0 } else { wave(n * 3).round() }).collect();
+    let load = run("15m", "load", load);
+    assert_eq!(first(&load, "odd"), Some(168.0), "{load:?}");
+    assert_eq!(first(&load, "apart"), None, "one host has nobody to be unlike");
+}
