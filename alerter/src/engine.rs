@@ -167,7 +167,7 @@ impl Engine {
         self.alerts.predictions.keep_asked(&book);
         self.book = book;
         self.compile_mutes();
-        Ok(())
+        self.first_mark(now_ms)
     }
 
     /// Silences of documents and of hands. One that cannot be compiled mutes nothing.

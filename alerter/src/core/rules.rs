@@ -256,6 +256,12 @@ impl RuleBook {
         self.by_check.values().map(|rules| rules.window_ms).max().unwrap_or_default()
     }
 
+    /// Whether any rule asks how unusual a value is.
+    #[must_use]
+    pub fn detects(&self) -> bool {
+        self.by_check.values().any(|rules| !rules.detects.is_empty())
+    }
+
     #[must_use]
     pub fn receiver(&self, name: &ReceiverName) -> Option<&Receiver> {
         self.receivers.get(name)

@@ -19,6 +19,9 @@ const SAVED_AT_ONCE: usize = 512;
 /// The mark from which on results are read again is moved when it is older than this.
 const MARK_EVERY_MS: u64 = 30_000;
 
+/// The broker's clock, which the mark is held against, may be so far behind ours.
+const CLOCKS_MS: u64 = 600_000;
+
 /// How far detectors are saved.
 #[derive(Debug)]
 pub(super) struct Saving {
@@ -49,6 +52,16 @@ impl Engine {
     #[must_use]
     pub fn unsaved_since_ms(&self) -> Option<u64> {
         self.saving.since_ms
+    }
+
+    /// Before anything is learned for the first time: a crash right after it needs a mark, too.
+    pub(super) fn first_mark(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        if self.saving.since_ms.is_none() && self.book.detects() {
+            let since_ms = Some(now_ms.saturating_sub(CLOCKS_MS));
+            self.store.save_detectors(&[], &[], since_ms)?;
+            self.saving.since_ms = since_ms;
+        }
+        Ok(())
     }
 
     /// Save detectors of which something is unsaved for too long, or all that there are. `true`: some are left.

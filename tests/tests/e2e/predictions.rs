@@ -121,7 +121,7 @@ async fn a_filling_disk_and_an_odd_value_are_told_and_a_restart_in_between_forge
     assert_eq!((&told.body["rule"], &told.body["state"]), (&json!("odd_load"), &json!("firing")));
     let summary = told.body["summary"].as_str().expect("a summary");
     // All values of before and after the restart, and the usual one.
-    assert!(summary.contains(&format!("60 is above all {} values before", VALUES + 1)), "{summary}");
+    assert!(summary.contains(&format!("60.0000 is above all {} values before", VALUES + 1)), "{summary}");
     let rows = up.rows(&["alerts"]);
     assert_eq!(rows.len(), 2, "what is quiet raises nothing: {rows:?}");
 }
