@@ -90,6 +90,29 @@ struct OfGroup {
     answers: HashMap<AgentId, Answer>,
 }
 
+/// A question that is to be asked.
+enum Due<'a> {
+    Series(&'a AgentId, &'a CheckName, &'a OfSeries),
+    Group(&'a OfGroup),
+}
+
+impl Due<'_> {
+    fn question(&self) -> Question {
+        match *self {
+            Self::Series(agent, check, one) => Question::Series {
+                agent: agent.clone(),
+                check: check.clone(),
+                prediction: one.prediction.clone(),
+            },
+            Self::Group(one) => Question::Group {
+                group: one.group.clone(),
+                check: one.check.clone(),
+                metric: Arc::clone(&one.metric),
+            },
+        }
+    }
+}
+
 /// All questions with their answers.
 #[derive(Debug, Default)]
 pub struct Forecasts {
@@ -189,18 +212,14 @@ impl Forecasts {
             self.series.retain(|_, _, one| !unwanted(&one.slot));
         }
         self.groups.retain(|one| !unwanted(&one.slot));
-        let mut due: Vec<(u64, Question)> = Vec::new();
-        for (agent, check, one) in self.series.all().filter(|(.., one)| one.slot.due_ms <= now_ms) {
-            let (agent, check, prediction) = (agent.clone(), check.clone(), one.prediction.clone());
-            due.push((one.slot.due_ms, Question::Series { agent, check, prediction }));
-        }
-        for one in self.groups.iter().filter(|one| one.slot.due_ms <= now_ms) {
-            let (group, check) = (one.group.clone(), one.check.clone());
-            due.push((one.slot.due_ms, Question::Group { group, check, metric: Arc::clone(&one.metric) }));
-        }
+        // References first: there may be many, and few are taken.
+        let series = self.series.all().filter(|(.., one)| one.slot.due_ms <= now_ms);
+        let series = series.map(|(agent, check, one)| (one.slot.due_ms, Due::Series(agent, check, one)));
+        let groups = self.groups.iter().filter(|one| one.slot.due_ms <= now_ms);
+        let mut due: Vec<_> = series.chain(groups.map(|one| (one.slot.due_ms, Due::Group(one)))).collect();
         due.sort_by_key(|(due_ms, _)| *due_ms);
         due.truncate(limit);
-        let due: Vec<Question> = due.into_iter().map(|(_, question)| question).collect();
+        let due: Vec<Question> = due.into_iter().map(|(_, due)| due.question()).collect();
         let again = now_ms.saturating_add(self.pace.every_ms);
         for question in &due {
             if let Some(slot) = self.slot(question) {
