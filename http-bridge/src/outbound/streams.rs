@@ -1,10 +1,9 @@
 //! Submissions to stream RESULTS, and those that cannot be understood to stream REJECTED.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use async_nats::{HeaderMap, jetstream};
 use axum::body::Bytes;
-use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use protocol::{
     AgentId, CheckResult, ErrorCode, ErrorReply,
     stream::{REJECTED, rejected_header},
@@ -46,11 +45,19 @@ impl Streams {
     /// `unavailable`; some may be stored.
     pub(crate) async fn publish(&self, results: Vec<CheckResult>) -> Result<(), ErrorReply> {
         self.ask.connected()?;
-        let stored = stream::iter(results)
-            .then(|result| self.send(result))
-            .map_ok(|sent| sent.stored().map_err(|error| away(&error)))
-            .try_buffer_unordered(IN_FLIGHT)
-            .try_for_each(|_| std::future::ready(Ok(())));
+        let stored = async {
+            let mut under_way = VecDeque::new();
+            for result in results {
+                if under_way.len() >= IN_FLIGHT {
+                    next(&mut under_way).await?;
+                }
+                under_way.push_back(self.send(result).await?);
+            }
+            while !under_way.is_empty() {
+                next(&mut under_way).await?;
+            }
+            Ok(())
+        };
         tokio::time::timeout(STORE, stored).await.unwrap_or_else(|_| {
             let text = "the broker did not store all of it in time: send it again, with an Idempotency-Key";
             Err(ErrorReply::new(ErrorCode::Unavailable, text))
@@ -86,6 +93,14 @@ impl Streams {
                 .map_err(|error| report(&error))
         };
         tokio::time::timeout(STORE, kept).await.map_err(|_| "not in time".to_owned())?.map(drop)
+    }
+}
+
+/// The broker confirms in the order in which it was sent.
+async fn next(under_way: &mut VecDeque<Sent>) -> Result<(), ErrorReply> {
+    match under_way.pop_front() {
+        Some(sent) => sent.stored().await.map(drop).map_err(|error| away(&error)),
+        None => Ok(()),
     }
 }
 
