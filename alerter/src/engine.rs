@@ -1,7 +1,7 @@
 //! The one owner of the alerts: decides by `core`, writes by `store`, and only then shows or sends anything.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -46,6 +46,8 @@ pub struct Engine {
     mutes: Mutes,
     /// Silences that were made by hand.
     by_hand: BTreeMap<SilenceName, Silence>,
+    /// Hosts that were taken out of the inventory.
+    gone: HashSet<AgentId>,
     /// Agents that config-service was asked for, and when.
     asked: HashMap<AgentId, u64>,
     freshness_ms: u64,
@@ -83,16 +85,16 @@ impl Engine {
         metrics: Metrics,
         outbox: Arc<Notify>,
     ) -> Result<Self, StoreError> {
-        let mut alerts = Alerts::new(store.trackers()?);
+        let (mut alerts, by_hand) = kept(&store)?;
         let (predictions, saving) = predictions::restored(&store, predict)?;
         alerts.predictions = predictions;
-        let by_hand = store.silences()?.into_iter().map(|silence| (silence.name.clone(), silence)).collect();
         let mut engine = Self {
             store,
             alerts,
             unwritten: None,
             book: Arc::default(),
             hosts: HashMap::new(),
+            gone: HashSet::new(),
             mutes: Mutes::default(),
             by_hand,
             asked: HashMap::new(),
@@ -105,6 +107,52 @@ impl Engine {
         engine.compile_mutes();
         engine.count_alerts();
         Ok(engine)
+    }
+
+    /// Hand the store, with nothing unwritten, to whoever exports it.
+    ///
+    /// # Errors
+    /// When the store cannot be written, or `export` fails.
+    pub fn export(
+        &mut self,
+        export: impl FnOnce(&Store) -> anyhow::Result<()>,
+        now_ms: u64,
+    ) -> anyhow::Result<()> {
+        self.evaluate(&[], now_ms)?;
+        export(&self.store)
+    }
+
+    /// Go on from what the store holds now. Rules and hosts stay.
+    ///
+    /// # Errors
+    /// When the alerts cannot be read from the store.
+    pub fn reload(&mut self) -> Result<(), StoreError> {
+        let (alerts, by_hand) = kept(&self.store)?;
+        // No archive holds what was learned: it goes on.
+        let predictions = std::mem::take(&mut self.alerts.predictions);
+        (self.alerts, self.by_hand) = (Alerts { predictions, ..alerts }, by_hand);
+        self.unwritten = None;
+        self.compile_mutes();
+        self.count_alerts();
+        self.outbox.notify_one();
+        Ok(())
+    }
+
+    /// These hosts are no more: their alerts end, and nothing of them is judged.
+    ///
+    /// # Errors
+    /// [`StoreError`]: to be said again.
+    pub fn set_gone(&mut self, gone: HashSet<AgentId>, now_ms: u64) -> Result<(), StoreError> {
+        self.commit(Draft::default())?;
+        let draft = self.alerts.without_hosts(&gone, now_ms);
+        self.hosts.retain(|agent, _| !gone.contains(agent));
+        self.gone = gone;
+        self.commit(draft)
+    }
+
+    #[must_use]
+    pub fn is_gone(&self, agent: &AgentId) -> bool {
+        self.gone.contains(agent)
     }
 
     /// Evaluate results; what follows from them is durable when this returns.
@@ -186,10 +234,14 @@ impl Engine {
     pub fn set_hosts(&mut self, hosts: HashMap<AgentId, HostInfo>) {
         self.asked.clear();
         self.hosts = hosts;
+        self.hosts.retain(|agent, _| !self.gone.contains(agent));
     }
 
     pub fn add_hosts(&mut self, hosts: impl IntoIterator<Item = (AgentId, HostInfo)>) {
         for (agent, host) in hosts {
+            if self.gone.contains(&agent) {
+                continue;
+            }
             self.asked.remove(&agent);
             self.hosts.insert(agent, host);
         }
@@ -383,6 +435,14 @@ impl Engine {
         }
         self.metrics.rules_failing.set(gauge(self.alerts.failing()));
     }
+}
+
+/// What outlives a restart.
+type Kept = (Alerts, BTreeMap<SilenceName, Silence>);
+
+fn kept(store: &Store) -> Result<Kept, StoreError> {
+    let silences = store.silences()?.into_iter().map(|silence| (silence.name.clone(), silence));
+    Ok((Alerts::new(store.trackers()?), silences.collect()))
 }
 
 fn told(id: String, delivery: Delivery) -> Told {

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     core::RuleBook,
     engine::{Engine, Shared},
-    inbound::{attend, clock, documents::Reader, predictions, queries, results},
+    inbound::{archive, attend, clock, documents::Reader, predictions, queries, results},
     metrics::Metrics,
     outbound::{
         notifier::{self, Notifier, Turns},
@@ -17,7 +17,7 @@ use crate::{
         webhook,
     },
     settings::Settings,
-    store::{Store, StoreError},
+    store::Store,
 };
 
 /// How often what is over is forgotten.
@@ -37,8 +37,9 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let (counted, waking, predict) = (metrics.clone(), Arc::clone(&wake), settings.predict.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let store = Arc::new(Store::open(&data)?);
+        archive::finish(&store, &data)?;
         let engine = Engine::new(Arc::clone(&store), freshness, &predict, counted, waking)?;
-        Ok::<_, StoreError>((store, engine))
+        anyhow::Ok((store, engine))
     });
     let (store, engine) = opened.await??;
     let engine = Shared::new(engine);
@@ -54,6 +55,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     };
     queries::answer(&ctx, engine.clone()).await?;
     attend::answer(&ctx, &engine).await?;
+    archive::answer(&ctx, &engine, &store, &settings.data).await?;
     let nudges = ctx.nats.subscribe(subject::CONFIG_REVISION).await?;
 
     let outbox = Outbox { ctx: ctx.clone(), store, wake, metrics: metrics.clone() };

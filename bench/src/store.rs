@@ -57,7 +57,7 @@ fn case(
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     let store = open(folder.path())?;
     fill(&store, series, jitter_ms)?;
-    store.compact(START_MS)?;
+    store.compact(START_MS, &mut |_, _| {})?;
     let (took, cpu) = (begun.elapsed(), cpu_seconds() - cpu);
     let peak = peak_bytes().context("peak memory cannot be read")?;
     let stats = store.stats()?;
@@ -66,8 +66,11 @@ fn case(
     drop(store);
     let on_disk = folder_bytes(folder.path())?;
     progress(&format!(
-        "store {name}: {bytes:.3} bytes a sample in blocks, {:.3} with all files, {:.0} samples/s, {:.2} µs of CPU each",
+        "store {name}: {bytes:.3} bytes a sample in blocks, {:.3} with all files; {} points of roll-ups of {:.2} bytes; \
+         {:.0} samples/s, {:.2} µs of CPU each",
         number(on_disk) / number(samples),
+        stats.points,
+        number(stats.point_bytes) / number(stats.points.max(1)),
         number(samples) / took.as_secs_f64(),
         cpu * 1e6 / number(samples),
     ));

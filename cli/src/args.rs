@@ -27,6 +27,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Up(UpArgs),
     InitBroker(InitBrokerArgs),
+    /// Look after a store of results that no process has open
+    #[command(subcommand)]
+    Store(ingest::tool::StoreCommand),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -131,6 +134,8 @@ pub(crate) enum ClientCommand {
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
     Audit(AuditArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
     /// What to do about one alert
     #[command(subcommand)]
     Alert(AlertCommand),
@@ -214,6 +219,69 @@ pub(crate) enum HostCommand {
         #[command(flatten)]
         common: Common,
     },
+    Decommission(DecommissionArgs),
+}
+
+/// Take a host out for good: out of the inventory, its sign-in and keys revoked, its alerts ended
+///
+/// Its results stay. To come back it has to be enrolled, or to get a key, anew.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DecommissionArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "HOST")]
+    pub(crate) agent: AgentId,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) message: String,
+}
+
+/// Write an archive of the installation: documents with their history, hosts, keys, sign-ins, audit log, alerts
+///
+/// Results are not in it. No key, token or seed is in it, but the addresses and secrets of receivers are: keep it like a key.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// File to write, or a folder, where it gets a name of its own
+    #[arg(value_name = "FILE|DIR")]
+    pub(crate) to: PathBuf,
+    /// In place of a file that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Also where the alerter does not answer, without its alerts
+    #[arg(long)]
+    pub(crate) without_alerts: bool,
+}
+
+/// Put an archive of `dogwatch backup` in place, in a new and empty installation
+///
+/// Nothing is changed before all of it was looked at. What is begun is finished, over restarts too. Agents go on without being enrolled anew.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The archive
+    #[arg(value_name = "FILE", required_unless_present = "state")]
+    pub(crate) file: Option<PathBuf>,
+    /// Also where there is something: its documents, hosts, keys and alerts are lost
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Newest revision of the old installation, where changes were made after the backup: the next one gets a higher one
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) newest_revision: Option<u64>,
+    /// Only look at the archive and say what is in it
+    #[arg(long, conflicts_with_all = ["replace", "newest_revision"])]
+    pub(crate) check: bool,
+    /// Say whether a restore is under way
+    #[arg(long, conflicts_with_all = ["file", "check", "replace", "newest_revision"])]
+    pub(crate) state: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -386,6 +454,9 @@ pub(crate) struct StagesArgs {
     /// How long each stage is watched before the next one
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "canary")]
     pub(crate) bake: Duration,
+    /// In place of the rollout that is open: it goes back, and this is made from what was before it
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Hosts, or a share of those reached, that may fail to run a changed check; one more, and all go back
     #[arg(long, value_name = "SHARE", default_value = "0", requires = "canary")]
     pub(crate) max_failures: Share,

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Up(args) => up::run(args).map(|()| Done::All),
         Command::InitBroker(args) => broker_setup::init(&args).map(|()| Done::All),
+        Command::Store(command) => store(&command),
         Command::Client(command) => client::run(command),
     };
     match done {
@@ -46,6 +47,13 @@ fn main() -> ExitCode {
             output::note(&format!("dogwatch: {}", service_kit::report(error.as_ref())));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
+    }
+}
+
+fn store(command: &ingest::tool::StoreCommand) -> anyhow::Result<Done> {
+    match ingest::tool::run(command, &mut io::stdout().lock(), &mut io::stderr())? {
+        ingest::tool::Outcome::Well => Ok(Done::All),
+        ingest::tool::Outcome::Damaged => Err(NotOk.into()),
     }
 }
 

@@ -161,6 +161,7 @@ fn of_change(revision: Revision) -> AuditEvent {
         Touched::TokenRevoked { id } => format!("revoke token {id}"),
         Touched::AgentEnrolled { agent } => format!("enrol {agent}"),
         Touched::AgentRevoked { agent } => format!("revoke {agent}"),
+        Touched::HostDecommissioned { agent } => format!("decommission {agent}"),
         Touched::Rollout { revision, state } => {
             format!("rollout of revision {revision} {}", state.as_str().replace('_', " "))
         }

@@ -1,6 +1,8 @@
 //! The way of a change: planned on the newest state, appended to stream CONFIG, folded into the store and the model,
 //! then answered. And the way back: whichever of stream and store is behind is healed from the other.
 
+pub(crate) mod replace;
+
 use std::sync::{
     Arc, Mutex, PoisonError, RwLock,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -54,6 +56,8 @@ pub(crate) enum SyncError {
     /// Somebody appends all the time.
     #[error("other replicas change too much at once: try again")]
     Busy,
+    #[error("an archive is being put in place: see `dogwatch restore --state`")]
+    Held,
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -98,6 +102,8 @@ pub(crate) struct Changes {
     position: Mutex<Position>,
     /// Whether the stream was read at least once: before that an empty store says nothing.
     synced: AtomicBool,
+    /// What is here is about to be replaced: nothing is answered from it, and nothing changes.
+    held: AtomicBool,
     /// Place of the last message in the stream that was told to be no change.
     told: AtomicU64,
     metrics: Metrics,
@@ -154,6 +160,7 @@ impl Changes {
             turn: tokio::sync::Mutex::default(),
             position: Mutex::new(position),
             synced: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             told: AtomicU64::new(0),
             metrics: Metrics::new(ctx),
         }
@@ -161,7 +168,8 @@ impl Changes {
 
     /// Whether the state here may be answered from.
     pub(crate) fn known(&self) -> bool {
-        self.synced.load(Ordering::Relaxed) || self.position().revision > 0
+        !self.held.load(Ordering::Relaxed)
+            && (self.synced.load(Ordering::Relaxed) || self.position().revision > 0)
     }
 
     /// # Errors
@@ -185,7 +193,14 @@ impl Changes {
     /// [`SyncError`] when one of them is away, or neither has all.
     pub(crate) async fn sync(&self) -> Result<(), SyncError> {
         let _turn = self.turn.lock().await;
+        self.free()?;
         self.catch_up().await.map(|_| ())
+    }
+
+    /// # Errors
+    /// [`SyncError::Held`].
+    fn free(&self) -> Result<(), SyncError> {
+        if self.held.load(Ordering::Relaxed) { Err(SyncError::Held) } else { Ok(()) }
     }
 
     /// Make a change. `plan` says what it is, and the answer to it; it is asked again when another replica was first.
@@ -220,6 +235,7 @@ impl Changes {
         P: Fn(&Snapshot) -> Result<(Vec<LogChange>, T), ErrorReply> + Send + Sync + 'static,
     {
         let _turn = self.turn.lock().await;
+        self.free()?;
         for _ in 0..ATTEMPTS {
             let log = self.catch_up().await?;
             let (snapshot, plan) = (self.snapshot(), Arc::clone(&plan));
@@ -395,6 +411,8 @@ impl Changes {
             "stream CONFIG has another history than the store here: the store is rebuilt from the stream"
         );
         self.metrics.discarded.inc_by(position.revision);
+        // Until the other history is read nothing is known: an empty configuration would stop every check.
+        self.synced.store(false, Ordering::Relaxed);
         let (store, model) = (Arc::clone(&self.store), Arc::clone(&self.model));
         blocking(move || {
             store.forget_log()?;
@@ -421,7 +439,8 @@ impl Changes {
             records.iter().for_each(|(_, record)| write().fold(record, &mut touched));
             let affected = write().affected(&touched);
             // Between the portions agents get their answers.
-            let changed = affected.chunks(HOSTS_AT_ONCE).flat_map(|agents| write().refresh(agents, &touched));
+            let changed =
+                affected.chunks(HOSTS_AT_ONCE).flat_map(|agents| write().refresh(agents, &mut touched));
             Ok::<_, StoreError>(changed.collect::<Vec<_>>())
         })
         .await??;

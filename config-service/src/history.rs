@@ -146,7 +146,7 @@ impl History {
         ))
     }
 
-    fn record(&self, revision: u64) -> Result<LogRecord, ErrorReply> {
+    pub(crate) fn record(&self, revision: u64) -> Result<LogRecord, ErrorReply> {
         self.store.record(revision)?.ok_or_else(|| {
             let message = format!("revision {revision} is not kept here: ask another replica");
             ErrorReply::new(ErrorCode::Unavailable, message)
@@ -168,6 +168,7 @@ fn shown(record: LogRecord) -> Revision {
         LogChange::TokenRevoked { id, .. } => Touched::TokenRevoked { id },
         LogChange::AgentEnrolled { agent, .. } => Touched::AgentEnrolled { agent },
         LogChange::AgentRevoked { agent, .. } => Touched::AgentRevoked { agent },
+        LogChange::HostDecommissioned { agent, .. } => Touched::HostDecommissioned { agent },
         LogChange::RolloutPut { rollout } => {
             Touched::Rollout { revision: rollout.revision, state: rollout.state }
         }

@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, mem, sync::Mutex, sync::PoisonError, time::Dura
 use protocol::AgentId;
 use tokio::sync::{Notify, watch};
 
-/// How long the time of a host's last request may be on its way to the disk.
+/// How long the time of a host's last request may be on its way to the disk. Hosts ask again sooner than anybody misses it.
+pub(crate) const SEEN_INTERVAL: Duration = Duration::from_secs(30);
+/// How long what a host applied may be on its way to the disk.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a host is not durable.
@@ -21,6 +23,7 @@ pub(crate) struct Pending {
     marked: Mutex<Marked>,
     urgent: Notify,
     flushed: watch::Sender<Flushed>,
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -43,22 +46,33 @@ pub(crate) struct Marked {
 impl Pending {
     pub(crate) fn new() -> Self {
         let marked = Mutex::new(Marked { number: 1, ..Marked::default() });
-        Self { marked, urgent: Notify::new(), flushed: watch::Sender::default() }
+        Self {
+            marked,
+            urgent: Notify::new(),
+            flushed: watch::Sender::default(),
+            writing: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(crate) fn host(&self, agent: AgentId) {
         self.marked(|marked| marked.hosts.insert(agent));
     }
 
+    pub(crate) fn hosts(&self, agents: Vec<AgentId>) {
+        if !agents.is_empty() {
+            self.marked(|marked| marked.hosts.extend(agents));
+        }
+    }
+
     pub(crate) fn key(&self, id: String) {
         self.marked(|marked| marked.keys.insert(id));
     }
 
-    /// Mark a host and wait until it is durable, or one flush has failed; many that wait share one.
-    pub(crate) async fn durable(&self, agent: AgentId) -> Result<(), NotDurable> {
+    /// Mark hosts and wait until they are durable, or one flush has failed; many that wait share one.
+    pub(crate) async fn durable(&self, agents: Vec<AgentId>) -> Result<(), NotDurable> {
         let mut flushed = self.flushed.subscribe();
         let number = self.marked(|marked| {
-            marked.hosts.insert(agent);
+            marked.hosts.extend(agents);
             marked.number
         });
         self.flush();
@@ -77,6 +91,11 @@ impl Pending {
 
     pub(crate) async fn urgent(&self) {
         self.urgent.notified().await;
+    }
+
+    /// Nobody else writes the inventory while this is held.
+    pub(crate) async fn writing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.writing.lock().await
     }
 
     pub(crate) fn take(&self) -> Marked {

@@ -5,6 +5,7 @@
 //! [`service::start`], then `changes` (the way of a change) and `core::model` (what is decided).
 
 mod audit;
+mod backup;
 mod changes;
 mod core;
 mod history;
@@ -12,6 +13,7 @@ mod inbound;
 mod inventory;
 mod outbound;
 mod random;
+mod restore;
 mod rollouts;
 pub mod service;
 pub mod settings;

@@ -14,8 +14,10 @@ use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use protocol::{
     AgentId, CheckName, CheckResult, ErrorCode, ErrorReply, limits,
+    log::LogChange,
     rollout::{
-        Canary, Rollout, RolloutChange, RolloutList, RolloutQuery, RolloutState, RolloutStatus, place,
+        Canary, Rollout, RolloutChange, RolloutList, RolloutOrder, RolloutQuery, RolloutState, RolloutStatus,
+        place,
     },
     stream, subject,
 };
@@ -51,9 +53,35 @@ pub(crate) fn none_open(snapshot: &Snapshot) -> Result<(), ErrorReply> {
     let Some((open, _)) = &snapshot.rollout else { return Ok(()) };
     let (revision, state) = (open.revision, open.state.as_str());
     let message = format!(
-        "the rollout {revision} is {state}: wait for its end, or end it with `dogwatch rollout promote {revision}` or `dogwatch rollout abort {revision}`"
+        "the rollout {revision} is {state}: wait for its end, or end it with `dogwatch rollout promote {revision}` or `dogwatch rollout abort {revision}`; `dogwatch apply --replace` puts a change in its place"
     );
     Err(ErrorReply::new(ErrorCode::Conflict, message))
+}
+
+/// The end of the open rollout, which another change takes the place of, and the state below it: what the other change
+/// is planned on. `None`: none is open.
+///
+/// # Errors
+/// `conflict` where it cannot be ended.
+pub(crate) fn replaced(
+    snapshot: &Snapshot,
+    (actor, message): (&str, &str),
+) -> Result<Option<(Vec<LogChange>, Snapshot)>, ErrorReply> {
+    let Some((open, before)) = &snapshot.rollout else { return Ok(None) };
+    let next = snapshot.next();
+    let why = if message.is_empty() { String::new() } else { format!(" ({message})") };
+    let why = format!("revision {next} takes its place{why}");
+    let ended = rollout::order(open, RolloutOrder::Abort, (actor, &why), now_ms())?;
+    let ending = rollout::log(ended, next, &snapshot.documents, before);
+    let below = Snapshot {
+        documents: Arc::clone(&before.documents),
+        signed: Arc::clone(&before.signed),
+        keys: Arc::clone(&snapshot.keys),
+        sign_ins: Arc::clone(&snapshot.sign_ins),
+        history: snapshot.history.clone(),
+        rollout: None,
+    };
+    Ok(Some((ending, below)))
 }
 
 /// The first stage of a rollout to these hosts.

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -17,11 +17,13 @@ use protocol::{AgentId, ErrorCode, ErrorReply, log::KeyRecord, log::LogChange, s
 use service_kit::{Context, audit::Audit, now_ms, report};
 
 use crate::{
+    backup::Backup,
     changes::Changes,
     core::{
         keys,
         model::{HostRecord, Model},
         rollouts::{Before, KeptRollouts},
+        signing,
     },
     history::History,
     inbound::{
@@ -32,6 +34,7 @@ use crate::{
     },
     inventory::{self, Pending},
     outbound::connections::Connections,
+    restore::Restore,
     rollouts,
     settings::Settings,
     store::{Store, StoreError},
@@ -54,9 +57,9 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         .clone()
         .map(|nkey_file| Connections { nats: settings.common.nats.clone(), nkey_file });
     let admin_key = settings.admin_key_file.as_deref().map(admin_key).transpose()?;
-    let (folder, max_hosts) = (settings.data.clone(), settings.max_hosts);
+    let (data, folder, max_hosts) = (settings.data.clone(), settings.data.clone(), settings.max_hosts);
     let opened = tokio::task::spawn_blocking(move || open(&folder, max_hosts)).await?;
-    let Opened { store, model, position, used, changed } = opened?;
+    let (store, Loaded { model, position, used, changed }) = opened?;
     let model = Arc::new(RwLock::new(model));
     let (pending, used) = (Arc::new(Pending::new()), Arc::new(Mutex::new(used)));
     let revision = position.revision;
@@ -67,6 +70,19 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     if !changed.is_empty() {
         changes.tell(revision, &changed).await;
     }
+    let audit = Audit::start(&ctx);
+    let restore = Restore {
+        ctx: ctx.clone(),
+        model: Arc::clone(&model),
+        changes: Arc::clone(&changes),
+        used: Arc::clone(&used),
+        audit: audit.clone(),
+        folder: data.clone(),
+        max_hosts,
+        state: Arc::default(),
+        wake: Arc::default(),
+    };
+    restore.prepare()?;
     let mut news = ctx.nats.subscribe(subject::CONFIG_LOG).await?;
     let follow = Follow {
         ctx: ctx.clone(),
@@ -94,9 +110,18 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     access.serve(&ctx).await?;
     if let Some(issuer) = issuer {
         let (model, changes) = (Arc::clone(&model), Arc::clone(&changes));
-        Callout { model, changes, audit: Audit::start(&ctx), issuer }.serve(&ctx).await?;
+        Callout { model, changes, audit: audit.clone(), issuer }.serve(&ctx).await?;
     }
-    Operators { model, changes, pending, used }.serve(&ctx).await
+    restore.serve().await?;
+    let backup = Backup {
+        ctx: ctx.clone(),
+        model: Arc::clone(&model),
+        changes: Arc::clone(&changes),
+        used: Arc::clone(&used),
+        audit,
+    };
+    backup.serve(&data).await?;
+    Operators { model, changes, pending, used, machines: Arc::default() }.serve(&ctx).await
 }
 
 /// The key in the file, as it is kept.
@@ -108,16 +133,24 @@ fn admin_key(path: &Path) -> anyhow::Result<KeyRecord> {
     keys::bring(text.trim(), now_ms()).with_context(|| format!("--admin-key-file {name} is no key"))
 }
 
-struct Opened {
-    store: Arc<Store>,
-    model: Model,
-    position: crate::store::Position,
-    used: BTreeMap<String, u64>,
-    changed: Vec<AgentId>,
+/// What the store holds, ready to be answered from.
+pub(crate) struct Loaded {
+    pub(crate) model: Model,
+    pub(crate) position: crate::store::Position,
+    pub(crate) used: BTreeMap<String, u64>,
+    /// Hosts that run something else than they were told before.
+    pub(crate) changed: Vec<AgentId>,
 }
 
-fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
-    let store = Store::open(folder)?;
+fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<(Arc<Store>, Loaded)> {
+    let store = Arc::new(Store::open(folder)?);
+    let loaded = load(&store, max_hosts)?;
+    Ok((store, loaded))
+}
+
+/// # Errors
+/// When the store cannot be read.
+pub(crate) fn load(store: &Arc<Store>, max_hosts: usize) -> anyhow::Result<Loaded> {
     let mut loaded = store.load()?;
     if loaded.position.revision == 0 && !(loaded.documents.is_empty() && loaded.keys.is_empty()) {
         // A rebuild was cut short: the stream tells all of it again.
@@ -125,13 +158,30 @@ fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
         loaded = store.load()?;
     }
     let revision = loaded.position.revision;
-    let store = Arc::new(store);
     let open = loaded.rollouts.iter().find(|rollout| rollout.state.is_open()).map(|open| open.revision);
     let former = open.map(|rollout| {
-        let history = History { store: Arc::clone(&store), newest: revision };
+        let history = History { store: Arc::clone(store), newest: revision };
         let before = rollout.saturating_sub(1);
         let known = history.documents_at("rollout", before).and_then(|documents| {
+            let mut documents = documents;
             let mut signed = history.signed_at(before)?;
+            // One that took the place of another stands behind what took that one back.
+            let record = history.record(rollout)?;
+            for change in record.changes {
+                match change {
+                    LogChange::RolloutPut { rollout: put } if put.revision == rollout => break,
+                    LogChange::DocumentPut { document, signature } => {
+                        let key = (document.kind(), document.name().to_owned());
+                        match signing::signed(&document, signature.as_ref()) {
+                            Some(one) => drop(signed.insert(key.clone(), one)),
+                            None => drop(signed.remove(&key)),
+                        }
+                        documents.insert(key, document);
+                    }
+                    LogChange::DocumentDeleted { kind, name } => drop(documents.remove(&(kind, name))),
+                    _ => {}
+                }
+            }
             signed.retain(|key, _| documents.contains_key(key));
             Ok((rollout, Before { documents: documents.into(), signed: signed.into() }))
         });
@@ -144,7 +194,7 @@ fn open(folder: &Path, max_hosts: usize) -> anyhow::Result<Opened> {
     changed.extend(model.with_sign_ins(loaded.sign_ins));
     // Before the stream was read, an empty store says nothing about what a host is to run.
     let changed = if revision == 0 { Vec::new() } else { changed };
-    Ok(Opened { store, model, position: loaded.position, used: loaded.used, changed })
+    Ok(Loaded { model, position: loaded.position, used: loaded.used, changed })
 }
 
 /// Keeps in step with the stream.
@@ -228,6 +278,7 @@ fn spawn_inventory(
     ctx.tasks.spawn("store of the inventory", async move {
         let writer = Writer { store, model, pending, used };
         let mut failing = String::new();
+        let mut seen = Instant::now();
         loop {
             tokio::select! {
                 () = writer.pending.urgent(), if failing.is_empty() => {}
@@ -235,7 +286,11 @@ fn spawn_inventory(
                 () = token.cancelled() => {}
             }
             let stopping = token.is_cancelled();
-            match writer.flush().await {
+            let with_times = stopping || seen.elapsed() >= inventory::SEEN_INTERVAL;
+            if with_times {
+                seen = Instant::now();
+            }
+            match writer.flush(with_times).await {
                 Ok(()) => {
                     if !std::mem::take(&mut failing).is_empty() {
                         tracing::info!("the store can be written again");
@@ -269,8 +324,13 @@ struct Writer {
 }
 
 impl Writer {
-    async fn flush(&self) -> anyhow::Result<()> {
+    async fn flush(&self, with_times: bool) -> anyhow::Result<()> {
+        let _writing = self.pending.writing().await;
         let taken = self.pending.take();
+        let seen = match with_times {
+            true => self.model.write().unwrap_or_else(PoisonError::into_inner).unsaved_times(),
+            false => Vec::new(),
+        };
         let hosts: Vec<(AgentId, HostRecord)> = {
             let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
             taken
@@ -286,11 +346,11 @@ impl Writer {
         let store = Arc::clone(&self.store);
         let write = move || {
             // With nothing to write this still notices when a disk that was full has room again.
-            let idle = hosts.is_empty() && used.is_empty();
+            let idle = hosts.is_empty() && used.is_empty() && seen.is_empty();
             if idle {
                 store.check()?
             } else {
-                store.write_hosts(&hosts, &used)?
+                store.write_hosts(&hosts, &used, &seen)?
             }
             Ok::<_, StoreError>(hosts)
         };

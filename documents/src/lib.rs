@@ -28,6 +28,6 @@ pub use expression::{
 /// expressions that do not compile.
 pub const SCHEMA: &str = include_str!("schema.json");
 
-pub use resolve::{Outcome, Outcomes, Resolver, Scope, Way, etag};
+pub use resolve::{Outcome, Outcomes, Resolved, Resolver, Scope, Step, Way, etag};
 pub use set::{DOCUMENTS, read, read_beside};
 pub use write::write;

@@ -15,8 +15,11 @@ use crate::{
     yaml,
 };
 
-/// Most documents in one set.
+/// Most documents in one set, and on one server.
 pub const DOCUMENTS: usize = 10_000;
+/// What helps where there are too many.
+pub(crate) const FEWER: &str =
+    "what differs from host to host is better told by `variants`, `overrides` and variables of one Check";
 /// Longest path of a file, in bytes: it stands in front of each problem.
 const PATH: usize = 1_024;
 /// Most problems that are reported at once.
@@ -75,6 +78,10 @@ fn read_all(
             Ok(nodes) => {
                 for node in nodes {
                     read.extend(kinds::read(node, &mut problems).map(|document| (index, document)));
+                    if problems.found.len() >= PROBLEMS {
+                        // Nobody reads on, and what was not read may be what others refer to.
+                        return Err(in_order_of(files, found));
+                    }
                 }
             }
             Err((place, message)) => problems.add(place, message),
@@ -85,11 +92,15 @@ fn read_all(
     if found.is_empty() {
         return Ok(read.into_iter().filter_map(|(_, read)| read.document).collect());
     }
+    Err(in_order_of(files, found))
+}
+
+fn in_order_of(files: &[SourceFile], mut found: Vec<Problem>) -> Vec<Problem> {
     let order: BTreeMap<&str, usize> =
         files.iter().enumerate().rev().map(|(index, file)| (file.path.as_str(), index)).collect();
     found.sort_by_key(|problem| (order.get(problem.path.as_str()).copied(), problem.line, problem.column));
     found.truncate(PROBLEMS);
-    Err(found)
+    found
 }
 
 /// What can be wrong between documents: too many, the same name twice, names that nobody has.
@@ -107,7 +118,7 @@ fn across(
             found.push(Problem { path: path.to_owned(), line: place.line, column: place.column, message });
         };
         if count == DOCUMENTS {
-            problem(format!("there are more than {DOCUMENTS} documents: apply fewer at once"));
+            problem(format!("there are more than the {DOCUMENTS} documents that a server holds: {FEWER}"));
         }
         let Some((kind, name)) = &document.identity else { continue };
         let here = format!("{path}:{}", place.line);

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_saphyr::{Location, Options, Spanned};
 
-use crate::set::DOCUMENTS;
+use crate::set::{DOCUMENTS, FEWER};
 
 /// Line and column, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,12 +77,23 @@ fn read(text: &str, options: Options) -> Result<Vec<Node>, (Place, String)> {
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let start = Place { line: 1, column: 1 };
         let place = error.location().map_or(start, Place::from);
-        (place, format!("this is not YAML: {}", message(&error)))
+        (place, message(&error))
     })
 }
 
-/// The error's own words on one line, without the place, which stands in front of them anyway.
 fn message(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::{Error, budget::BudgetBreach};
+    match error.without_snippet() {
+        Error::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
+            format!("there are more than the {DOCUMENTS} documents that a server holds: {FEWER}")
+        }
+        Error::Budget { .. } => format!("this is too much for one file ({}): split it", words(error)),
+        _ => format!("this is not YAML: {}", words(error)),
+    }
+}
+
+/// The error's own words on one line, without the place, which stands in front of them anyway.
+fn words(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let line = text.lines().next().unwrap_or_default();
     // It also names settings of the library, which are not the operator's.

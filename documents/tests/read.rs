@@ -226,6 +226,37 @@ fn bombs_and_floods_are_refused() {
     }
 }
 
+#[test]
+fn g10_too_many_documents_are_refused_with_what_helps() {
+    let many = |range: std::ops::Range<u32>| -> String {
+        range.map(|n| format!("kind: Check\nname: c{n}\nevery: 1m\nbuiltin: cpu\n---\n")).collect()
+    };
+    let limit = u32::try_from(documents::DOCUMENTS).unwrap();
+    let in_one = [file("one.yaml", &many(0..limit + 1))];
+    let in_two = [file("a.yaml", &many(0..6_000)), file("b.yaml", &many(6_000..limit + 1_000))];
+    for files in [&in_one[..], &in_two[..]] {
+        let problems = documents::read(files, |_, _| true).unwrap_err();
+        let wanted =
+            "there are more than the 10000 documents that a server holds: what differs from host to host is";
+        assert!(problems.len() == 1 && problems[0].message.starts_with(wanted), "{problems:?}");
+    }
+    assert_eq!(documents::read(&[file("x", &many(0..limit))], |_, _| true).unwrap().len(), 10_000);
+}
+
+#[test]
+fn g10_of_ten_thousand_mistakes_the_first_thousand_are_told_and_no_further_document_is_read() {
+    let wrong = |range: std::ops::Range<u32>| -> String {
+        range.map(|n| format!("kind: Check\nname: c{n}\nevery: {n} x\nbuiltin: cpu\n---\n")).collect()
+    };
+    let last = "kind: Rule\nname: r\ncheck: c9999\nwhen: value > 1\n";
+    let files = [file("a.yaml", last), file("b.yaml", &wrong(0..10_000))];
+    let problems = documents::read(&files, |_, _| false).unwrap_err();
+    assert_eq!(problems.len(), 1_000);
+    // What was not read is nothing that a rule refers to in vain.
+    assert!(problems.iter().all(|problem| problem.path == "b.yaml"), "{:?}", problems[0]);
+    assert_eq!((problems[0].line, problems[999].line), (3, 999 * 5 + 3));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

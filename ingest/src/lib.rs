@@ -14,6 +14,7 @@ pub mod query;
 pub mod service;
 pub mod settings;
 pub mod store;
+pub mod tool;
 pub mod writer;
 
 pub use service::start;

@@ -61,11 +61,17 @@ fn maintain(ctx: &Context, store: Arc<dyn ResultStore>, retention: Retention, co
             let round =
                 tokio::task::spawn_blocking(move || store.maintain(service_kit::now_ms(), &retention));
             match round.await? {
-                Ok(Maintained { sealed, merged, expired }) => {
+                Ok(Maintained { sealed, merged, rolled_up, expired }) => {
                     counters.sealed.inc_by(sealed);
                     counters.expired.inc_by(expired);
-                    if sealed + merged + expired > 0 {
-                        tracing::info!(sealed, merged, expired, "the store was maintained, in results");
+                    if sealed + merged + rolled_up + expired > 0 {
+                        tracing::info!(
+                            sealed,
+                            merged,
+                            rolled_up,
+                            expired,
+                            "the store was maintained, in results"
+                        );
                     }
                 }
                 // The writer opens the store again.

@@ -11,7 +11,11 @@ use crate::store::Retention;
 
 /// Take results from the broker, store each exactly once, and answer questions about them.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "dogwatch-ingest", version)]
+#[command(
+    name = "dogwatch-ingest",
+    version,
+    after_help = "A store that no process has open: dogwatch-ingest store --help"
+)]
 pub struct Settings {
     #[command(flatten)]
     pub common: Common,
@@ -29,7 +33,7 @@ pub struct Settings {
     /// How long results lie in the hot log before they are sealed into blocks, unless it grows large
     #[arg(long, env = "DOGWATCH_INGEST_SEAL_AFTER", value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub seal_after: Duration,
-    /// How long roll-ups of five minutes are kept; they are made when the results go
+    /// How long roll-ups of five minutes are kept; they are made when a day is over
     #[arg(long, env = "DOGWATCH_INGEST_RETENTION_5M", value_name = "DURATION", default_value = "90d", value_parser = duration)]
     pub retention_5m: Duration,
     /// How long roll-ups of an hour are kept

@@ -40,6 +40,9 @@ pub struct ApplyRequest {
     /// Reach the hosts in stages. Absent: all of them at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
+    /// In place of the rollout that is open, if one is: it goes back, and this is made from what was before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
     /// By whom the documents are signed, for the revision that this change makes. One of a document that does not
     /// change is kept in place of the one before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -69,6 +72,7 @@ impl ApplyRequest {
             effects: false,
             within: None,
             canary: None,
+            replace: false,
             signatures: Vec::new(),
         }
     }
@@ -302,6 +306,9 @@ pub enum Touched {
         revision: u64,
         state: RolloutState,
     },
+    HostDecommissioned {
+        agent: AgentId,
+    },
     /// Of a newer version.
     #[serde(other)]
     Unknown,
@@ -458,6 +465,15 @@ pub struct Host {
     /// When two agents with this id were last seen at the same time, within the last hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloned_ms: Option<u64>,
+    /// Id that the same machine had before this one, as far as its fact `machine_id` tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formerly: Option<AgentId>,
+    /// Id that the same machine has now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_to: Option<AgentId>,
+    /// Another host that asks at the same time with the same machine id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_machine: Option<AgentId>,
     /// Checks that it runs.
     pub checks: Vec<CheckName>,
     /// Checks that select it and have no variant that fits, or an expression that fails on it: never skipped in silence.

@@ -40,7 +40,8 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// What [`hex`] wrote, back; `None` for anything else.
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let pairs = text.as_bytes().chunks(2);
     pairs

@@ -11,11 +11,13 @@
 
 pub mod admin;
 pub mod alert;
+pub mod archive;
 pub mod attend;
 pub mod audit;
 pub mod codec;
 pub mod config;
 pub mod cron;
+pub mod decommission;
 pub mod document;
 pub mod duration;
 pub mod error;
@@ -42,6 +44,7 @@ pub mod subject;
 pub mod targeting;
 pub mod threshold;
 pub mod timestamp;
+pub mod transfer;
 pub mod work;
 
 pub use codec::{DecodeError, decode, encode, hex};

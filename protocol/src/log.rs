@@ -65,6 +65,12 @@ pub enum LogChange {
         agent: AgentId,
         at_ms: u64,
     },
+    /// The host is no more: it is out of the inventory until it is enrolled, or gets a key, anew. What took its sign-in
+    /// away stands in the same record.
+    HostDecommissioned {
+        agent: AgentId,
+        at_ms: u64,
+    },
     /// A rollout began or moved. In the record that it began with it stands before the documents.
     RolloutPut {
         rollout: Rollout,

@@ -37,6 +37,13 @@ subjects! {
     ADMIN_TOKEN_REVOKE = "admin.token.revoke";
     ADMIN_HOST_REVOKE = "admin.host.revoke";
     ADMIN_AUDIT = "admin.audit";
+    /// Begin to fetch an archive of the installation.
+    ADMIN_BACKUP = "admin.backup";
+    /// Begin to bring one.
+    ADMIN_RESTORE = "admin.restore";
+    ADMIN_RESTORE_STATE = "admin.restore.state";
+    ADMIN_HOST_DECOMMISSION = "admin.host.decommission";
+    ADMIN_HOST_DECOMMISSIONED = "admin.host.decommissioned";
     ADMIN_ROLLOUT_CHANGE = "admin.rollout.change";
     ADMIN_ROLLOUT_LIST = "admin.rollout.list";
 
@@ -68,6 +75,10 @@ subjects! {
     ALERTER_SILENCE_LIST = "alerter.silence.list";
     ALERTER_SILENCE_PUT = "alerter.silence.put";
     ALERTER_SILENCE_EXPIRE = "alerter.silence.expire";
+    /// Begin to fetch what the alerter remembers.
+    ALERTER_BACKUP = "alerter.backup";
+    /// Begin to bring it.
+    ALERTER_RESTORE = "alerter.restore";
 }
 
 #[must_use]
@@ -121,6 +132,18 @@ pub fn alert(agent: &AgentId, rule: &RuleName) -> String {
 #[must_use]
 pub fn notify(receiver: &ReceiverName) -> String {
     format!("dogwatch.v1.notify.{receiver}")
+}
+
+/// Where a transfer that began at `begin` goes on: at the replica that it began at.
+#[must_use]
+pub fn transfer(begin: &str, replica: &str) -> String {
+    format!("{begin}.piece.{replica}")
+}
+
+/// Where a transfer that was brought to this replica takes effect.
+#[must_use]
+pub fn transfer_end(begin: &str, replica: &str) -> String {
+    format!("{begin}.end.{replica}")
 }
 
 /// `service` is a program's own name, such as `ingest`.

@@ -24,6 +24,7 @@ pub mod settings;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;
+pub mod transfer;
 
 pub use backoff::Backoff;
 pub use consume::{Delivery, Verdict};

@@ -83,8 +83,9 @@ impl Claim {
         auth.signature = Some(pair.sign(nonce).map_err(|_| bad())?);
         auth.username = Some(self.name.clone());
         let token = self.token_file.as_deref().filter(|_| new);
-        auth.password =
-            Some(token.map(|path| read("the enrolment token", path)).transpose()?.unwrap_or_default());
+        let token = token.map(|path| read("the enrolment token", path)).transpose()?.unwrap_or_default();
+        // Behind it stand labels, for the agent alone.
+        auth.password = Some(token.lines().next().unwrap_or_default().trim().to_owned());
         Ok(auth)
     }
 }

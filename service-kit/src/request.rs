@@ -38,7 +38,9 @@ pub async fn request<Q: Serialize, R: DeserializeOwned>(
 ) -> Result<R, RequestError> {
     let transport = |reason: String| RequestError::Transport { subject: subject.to_owned(), reason };
     let body = protocol::encode(question).map_err(|error| transport(error.to_string()))?;
-    let sent = client.request(subject.to_owned(), body.into());
+    // Else the client's own limit of ten seconds would come first.
+    let sent = async_nats::Request::new().payload(body.into()).timeout(Some(timeout));
+    let sent = client.send_request(subject.to_owned(), sent);
     let timed_out = || RequestError::TimedOut { subject: subject.to_owned(), timeout };
     let message = tokio::time::timeout(timeout, sent).await.map_err(|_| timed_out())?.map_err(|error| {
         match error.kind() {

@@ -128,6 +128,16 @@ pub fn container(traces: &Traces<'_>) -> Option<&'static str> {
     }
 }
 
+/// A name for this machine that outlives its host name, made from `/etc/machine-id`, which is not to be told to others.
+#[must_use]
+pub fn machine_id(text: &str) -> Option<String> {
+    let id = text.trim();
+    let good = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // A hash of its own use, so that no other program's is the same.
+    let hash = || protocol::admin::key_hash(&format!("dogwatch machine {}", id.to_ascii_lowercase()));
+    good.then(|| hash().chars().take(32).collect())
+}
+
 /// The cloud that this machine is of, by what its firmware says of it (all of `/sys/class/dmi/id` that may be read).
 #[must_use]
 pub fn cloud(dmi: &str) -> Option<&'static str> {
@@ -198,6 +208,18 @@ pub fn virtualization(machine: &Machine<'_>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_has_one_name_that_does_not_tell_its_own_id() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let name = machine_id(&format!("{id}\n")).unwrap();
+        assert_eq!((name.len(), machine_id(&id.to_uppercase())), (32, Some(name.clone())));
+        assert_ne!(name, id);
+        assert_ne!(machine_id("1123456789abcdef0123456789abcdef"), Some(name));
+        for none in ["", "uninitialized\n", "0123", "0123456789abcdef0123456789abcdeg"] {
+            assert_eq!(machine_id(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn os_release_files_are_read_as_the_shell_would() {

@@ -31,8 +31,11 @@ impl Local {
         let trust = &settings.trust;
         let file = trust.trusted_keys_file.as_deref();
         let trust = store::trust::load_keys(&trust.trusted_keys, file, trust.require_signed);
+        let mut labels = settings.labels();
+        // As the service has it, those of the enrolment win.
+        labels.extend(store::labels::kept(&settings.state).map_err(WrongSettings)?);
         Ok(Self {
-            labels: settings.labels(),
+            labels,
             policy: Arc::new(policy),
             trust: Arc::new(trust.map_err(WrongSettings)?),
             facts_dir: settings.facts_dir.clone(),

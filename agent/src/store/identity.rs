@@ -40,6 +40,10 @@ pub fn claim(state: &Path, agent: &AgentId, token_file: Option<&PathBuf>) -> any
         let seed = KeyPair::new_user().seed().context("the system gave no random key")?;
         write_private(&new_nkey_file, format!("{seed}\n").as_bytes()).with_context(cannot)?;
     }
+    if let Some(token_file) = token_file.filter(|_| new_nkey_file.exists()) {
+        super::labels::keep(state, token_file)
+            .with_context(|| format!("cannot write into {}: check the folder", state.display()))?;
+    }
     let (name, token_file) = (agent.to_string(), token_file.cloned());
     Ok(Some(Claim { name, nkey_file, token_file, new_nkey_file }))
 }

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod identity;
+pub mod labels;
 pub mod life;
 pub mod policy;
 pub mod record;

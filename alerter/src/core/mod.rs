@@ -7,6 +7,7 @@ pub mod draft;
 pub mod evaluate;
 mod event;
 pub mod flap;
+mod gone;
 pub mod mute;
 pub mod predict;
 pub mod quiet;

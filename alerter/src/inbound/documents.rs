@@ -6,10 +6,14 @@ use futures_util::{FutureExt, StreamExt, future::join_all};
 use protocol::{
     AgentId,
     admin::{DocumentList, DocumentQuery, Host, HostList, HostQuery},
+    decommission::{DecommissionedList, DecommissionedQuery},
     document::Kind,
     subject,
 };
-use service_kit::{Context, now_ms, report, request};
+use service_kit::{
+    Context, now_ms, report,
+    request::{self, RequestError},
+};
 use tokio::{sync::watch, time::Instant};
 
 use super::results;
@@ -41,12 +45,28 @@ impl Reader {
     /// When config-service does not answer or the alerts of removed rules cannot be ended; what was read before is
     /// still in force.
     pub async fn read(&self) -> anyhow::Result<()> {
+        self.read_gone().await?;
         // Hosts first: rules that are new may ask for their labels.
         if let Err(error) = self.read_hosts().await {
             self.metrics.refresh_failures.inc();
             tracing::debug!(error = report(error.as_ref()), "hosts cannot be listed");
         }
         self.read_rules().await
+    }
+
+    /// Hosts that were taken out, so that their silence is no alert.
+    async fn read_gone(&self) -> anyhow::Result<()> {
+        let query = DecommissionedQuery {};
+        let client = &self.ctx.nats;
+        let asked =
+            request::request(client, subject::ADMIN_HOST_DECOMMISSIONED, &query, request::TIMEOUT).await;
+        let list: DecommissionedList = match asked {
+            // An older one, or none: what comes next says so.
+            Err(RequestError::NoResponder { .. }) => return Ok(()),
+            asked => asked?,
+        };
+        let gone = list.agents.into_iter().collect();
+        Ok(self.engine.run(move |engine| engine.set_gone(gone, now_ms())).await??)
     }
 
     async fn read_rules(&self) -> anyhow::Result<()> {
@@ -110,7 +130,10 @@ impl Reader {
                     anyhow::ensure!(nudge.is_some(), "the subscription to {} ended", subject::CONFIG_REVISION);
                     // One read answers all nudges that wait.
                     while let Some(Some(_)) = nudges.next().now_or_never() {}
-                    self.read_rules().await
+                    match self.read_gone().await {
+                        Ok(()) => self.read_rules().await,
+                        failed => failed,
+                    }
                 }
                 () = tokio::time::sleep_until(next_poll) => {
                     next_poll = Instant::now() + self.poll;

@@ -1,5 +1,6 @@
 //! What comes in: results, rules and hosts, questions, what people do about alerts.
 
+pub mod archive;
 pub mod attend;
 pub mod clock;
 pub mod documents;

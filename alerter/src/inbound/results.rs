@@ -61,6 +61,7 @@ impl AsyncBatchHandler for Handler {
         let (results, unknown) = self
             .engine
             .run(move |engine| {
+                results.retain(|incoming| !engine.is_gone(&incoming.result.agent));
                 let unknown = engine.unknown_hosts(&results, now_ms());
                 (results, unknown)
             })

@@ -3,6 +3,7 @@
 //!
 //! All calls block: they belong on a blocking thread.
 
+mod archive;
 mod detectors;
 mod disk;
 mod record;
@@ -17,6 +18,7 @@ use protocol::{
 use sled::{Batch, IVec, Transactional, transaction::ConflictableTransactionError};
 
 use crate::core::{AlertKey, Draft, Tracker};
+pub use archive::Entry;
 pub use disk::StoreError;
 use disk::{Disk, Failure, decode};
 pub use record::{Delivery, OutboxRecord, ResolvedRecord};

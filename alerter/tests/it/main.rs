@@ -6,4 +6,5 @@ mod attend;
 mod crash;
 mod delivery;
 mod fixture;
+mod moves;
 mod predictions;

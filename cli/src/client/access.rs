@@ -1,6 +1,6 @@
 //! `dogwatch token …`, `dogwatch host revoke`, `dogwatch audit`
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use protocol::{
     AgentId,
@@ -12,7 +12,8 @@ use service_kit::now_ms;
 
 use super::http::Client;
 use crate::{
-    args::{AuditArgs, Common, TokenCreateArgs},
+    Usage,
+    args::{AuditArgs, Common, DecommissionArgs, TokenCreateArgs},
     output::{self, Column, age, left, note},
 };
 
@@ -63,6 +64,11 @@ const HOST: [Column<AgentRevoked>; 3] = [
 /// [`super::http::ClientError`], as for all of these.
 pub(crate) async fn create_token(args: TokenCreateArgs) -> anyhow::Result<()> {
     let client = Client::open(&args.common)?;
+    let line = |text: &str| !text.chars().any(char::is_control);
+    if !args.labels.iter().all(|(name, value)| line(name) && line(value)) {
+        return Err(Usage("a label is one line".to_owned()).into());
+    }
+    let labels = args.labels.clone();
     let request = TokenCreate {
         uses: Some(args.uses),
         expires_in_ms: Some(duration::millis(args.expires)),
@@ -74,7 +80,10 @@ pub(crate) async fn create_token(args: TokenCreateArgs) -> anyhow::Result<()> {
     let TokenInfo { id, uses, expires_ms, .. } = &created.info;
     let left = left(*expires_ms, now_ms());
     note(&format!("token {id} enrols {uses} and is good for {left}: it is shown this once"));
-    writeln!(io::stdout(), "{}", created.token)?;
+    // The agent keeps the labels from here: what it believes no service may choose.
+    let mut text = format!("{}\n", created.token);
+    labels.iter().for_each(|(name, value)| text += &format!("label {name}={value}\n"));
+    io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 
@@ -93,6 +102,30 @@ pub(crate) async fn revoke_host(agent: &AgentId, common: &Common) -> anyhow::Res
     let path = ["api", "v1", "hosts", agent.as_str(), "revoke"];
     let revoked: AgentRevoked = Client::open(common)?.post(&path, &request).await?;
     output::print(&[revoked], &HOST, common.output)
+}
+
+/// Out of the inventory for good.
+pub(crate) async fn decommission(args: &DecommissionArgs) -> anyhow::Result<()> {
+    let client = Client::open(&args.common)?;
+    let agent = args.agent.as_str();
+    if !args.yes {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(Usage("nobody to ask, since this is no terminal: give --yes".to_owned()).into());
+        }
+        write!(
+            io::stderr(),
+            "take {agent} out for good? It cannot sign in any more, and its alerts end. Its results stay. [y/N] "
+        )?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        anyhow::ensure!(matches!(answer.trim(), "y" | "Y" | "yes"), "{agent} stays");
+    }
+    let body = serde_json::json!({"message": args.message});
+    let gone: AgentRevoked = client.post(&["api", "v1", "hosts", agent, "decommission"], &body).await?;
+    note(&format!(
+        "{agent} is out of the inventory; to take it in again: dogwatch token create --agent {agent}"
+    ));
+    output::print(&[gone], &HOST, args.common.output)
 }
 
 pub(crate) async fn audit(args: &AuditArgs) -> anyhow::Result<()> {

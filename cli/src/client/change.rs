@@ -36,6 +36,7 @@ pub(crate) async fn plan(args: &PlanArgs) -> anyhow::Result<bool> {
         effects: true,
         prune: args.prune,
         canary: rollout::canary(&args.stages)?,
+        replace: args.stages.replace,
         ..ApplyRequest::of(files::read(&args.paths)?)
     };
     let planned = send(&Client::open(&args.common)?, "apply", &request).await?;
@@ -63,6 +64,7 @@ pub(crate) async fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
         effects: true,
         prune: args.prune,
         canary: rollout::canary(&args.stages)?,
+        replace: args.stages.replace,
         ..ApplyRequest::of(files::read(&args.paths)?)
     };
     let planned = send(&client, "apply", &request).await?;

@@ -30,14 +30,18 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<SourceFile>, Usage> {
     found.sort();
     found.dedup();
     let mut files = Vec::with_capacity(found.len());
-    let mut total = 0;
-    for path in found {
-        let text = read_text(&path, TOTAL - total + 1).map_err(|error| failed(&path, &error))?;
+    let (count, mut total) = (found.len(), 0);
+    for path in &found {
+        let text = read_text(path, TOTAL - total + 1).map_err(|error| failed(path, &error))?;
         total += text.len();
         if total > TOTAL {
             return Err(Usage(format!(
-                "more than {TOTAL} bytes of documents, reached at {}: apply them in parts",
-                path.display()
+                "more than {TOTAL} bytes of documents, reached at {} (file {} of {count}): apply them in parts of at most \
+                 so many bytes; a server holds at most {} documents, so what differs from host to host is better told by \
+                 `variants`, `overrides` and variables of one Check",
+                path.display(),
+                files.len() + 1,
+                documents::DOCUMENTS
             )));
         }
         files.push(SourceFile { path: path.display().to_string(), text });

@@ -38,6 +38,7 @@ fn touched(revision: &Revision) -> String {
         Touched::TokenRevoked { id } => format!("-token {id}"),
         Touched::AgentEnrolled { agent } => format!("host {agent}"),
         Touched::AgentRevoked { agent } => format!("-host {agent}"),
+        Touched::HostDecommissioned { agent } => format!("-inventory {agent}"),
         Touched::Unknown => "?".to_owned(),
         Touched::Rollout { revision, state } => {
             format!("rollout {revision} {}", state.as_str().replace('_', " "))

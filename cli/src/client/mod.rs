@@ -1,6 +1,7 @@
 //! The commands that ask a running dogwatch over HTTP.
 
 mod access;
+mod archive;
 mod attend;
 mod change;
 mod explain;
@@ -80,6 +81,9 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Host(HostCommand::Revoke { agent, common }) => {
                 access::revoke_host(&agent, &common).await
             }
+            ClientCommand::Host(HostCommand::Decommission(args)) => access::decommission(&args).await,
+            ClientCommand::Backup(args) => archive::backup(&args).await,
+            ClientCommand::Restore(args) => archive::restore(&args).await,
             ClientCommand::Audit(AuditArgs { command: Some(AuditCommand::Loss(common)), .. }) => {
                 show::loss(&common).await
             }

@@ -58,8 +58,16 @@ const HOSTS: [Column<Host>; 8] = [
                 )
             }
             (Some(error), _) => error.clone(),
+            _ if host.renamed_to.is_some() => {
+                let now = host.renamed_to.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("is {now} now? then `dogwatch host decommission {}`", host.agent)
+            }
+            _ if host.same_machine.is_some() => {
+                let other = host.same_machine.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("same machine id as {other}: a copy? then give one a new /etc/machine-id")
+            }
             (None, Some(unfit)) => format!("{}: {}", unfit.check, unfit.reason),
-            (None, None) => String::new(),
+            (None, None) => host.formerly.as_ref().map(|was| format!("was {was}")).unwrap_or_default(),
         },
     },
 ];

@@ -10,7 +10,10 @@ use protocol::{
     log::LogChange,
 };
 
-use super::{effects::Prospect, model::Model};
+use super::{
+    effects::Prospect,
+    model::{Known, Model},
+};
 
 /// Hosts named in a refusal.
 const NAMED: usize = 5;
@@ -56,7 +59,8 @@ impl HostLimit {
             if model.matches(agent, &self.expression) {
                 continue;
             }
-            let Some((facts, labels, scope, outcomes)) = model.view(agent) else { continue };
+            let Some(Known { facts, labels, resolved }) = model.view(agent) else { continue };
+            let (scope, outcomes) = (&resolved.scope, &resolved.outcomes);
             let host = scope.view(agent, &facts, &labels);
             let after = |name| prospect.resolver.outcome(name, scope, &host);
             let differs = |name| outcomes.get(name) != after(name).as_ref();

@@ -5,6 +5,7 @@ pub(crate) mod difference;
 pub(crate) mod effects;
 pub(crate) mod keys;
 pub(crate) mod limit;
+pub(crate) mod machines;
 pub(crate) mod model;
 pub(crate) mod plan;
 mod presence;

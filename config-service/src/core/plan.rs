@@ -87,7 +87,10 @@ fn fits(documents: &Documents) -> Result<(), ErrorReply> {
     let too_large = |message: String| Err(ErrorReply::new(ErrorCode::TooLarge, message).at("files"));
     if documents.len() > documents::DOCUMENTS {
         let (count, limit) = (documents.len(), documents::DOCUMENTS);
-        return too_large(format!("this makes {count} documents, more than the {limit} allowed"));
+        return too_large(format!(
+            "this makes {count} documents, more than the {limit} that a server holds: what differs from host to host is \
+             better told by `variants`, `overrides` and variables of one Check"
+        ));
     }
     let size: usize =
         documents.values().map(|document| protocol::encode(document).map_or(0, |json| json.len())).sum();

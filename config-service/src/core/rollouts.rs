@@ -6,10 +6,10 @@ use std::{
 };
 
 use documents::{HostView, Outcome, Resolver, Scope};
-use protocol::{AgentId, CheckName, Origin, document::Kind, rollout::Rollout};
+use protocol::{AgentId, CheckName, Origin, document::Kind, log::LogChange, rollout::Rollout};
 
 use super::{
-    model::{Model, Touched},
+    model::{Known, Model, Touched},
     plan::Documents,
     signing::Signed,
 };
@@ -169,17 +169,48 @@ impl Model {
     /// Those of the hosts that the open rollout makes run something else.
     pub(crate) fn concerned(&self, agents: &[AgentId]) -> Vec<AgentId> {
         let Some(former) = &self.rollouts.former else { return Vec::new() };
+        self.differing((&former.resolver, self.resolver()), &former.changed, agents)
+    }
+
+    /// Those of the hosts that run something else with these changes than with the documents alone.
+    pub(crate) fn concerned_by(
+        &self,
+        documents: &Documents,
+        changes: &[LogChange],
+        agents: &[AgentId],
+    ) -> Vec<AgentId> {
+        let mut then = documents.clone();
+        for change in changes {
+            match change {
+                LogChange::DocumentPut { document, .. } => {
+                    then.insert((document.kind(), document.name().to_owned()), document.clone());
+                }
+                LogChange::DocumentDeleted { kind, name } => drop(then.remove(&(*kind, name.clone()))),
+                _ => {}
+            }
+        }
+        let (before, after) = (Resolver::new(documents.values()), Resolver::new(then.values()));
+        let (names, _) = changed((documents, &before), (&then, &after));
+        self.differing((&before, &after), &names, agents)
+    }
+
+    fn differing(
+        &self,
+        (old, new): (&Resolver, &Resolver),
+        names: &BTreeSet<CheckName>,
+        agents: &[AgentId],
+    ) -> Vec<AgentId> {
         let differs = |agent: &AgentId| {
-            let Some((facts, labels, _, _)) = self.view(agent) else { return false };
+            let Some(Known { facts, labels, .. }) = self.view(agent) else { return false };
             let scope = |resolver: &Resolver| resolver.scope(agent, &facts, &labels);
-            let (before, after) = (scope(&former.resolver), scope(self.resolver()));
+            let (before, after) = (scope(old), scope(new));
             let views = (before.view(agent, &facts, &labels), after.view(agent, &facts, &labels));
-            former.changed.iter().any(|name| {
+            names.iter().any(|name| {
                 let runs = |resolver: &Resolver, scope: &Scope, host: &HostView<'_>| {
                     let outcome = resolver.outcome(name, scope, host);
                     outcome.filter(|outcome| matches!(outcome, Outcome::Runs(_)))
                 };
-                runs(&former.resolver, &before, &views.0) != runs(self.resolver(), &after, &views.1)
+                runs(old, &before, &views.0) != runs(new, &after, &views.1)
             })
         };
         agents.iter().filter(|agent| differs(agent)).cloned().collect()

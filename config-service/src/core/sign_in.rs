@@ -36,6 +36,14 @@ pub(crate) struct Enrolled {
     pub(crate) revoked_ms: Option<u64>,
 }
 
+/// A host that was decommissioned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Gone {
+    pub(crate) at_ms: u64,
+    /// It was enrolled, or got a key, anew.
+    pub(crate) back: bool,
+}
+
 /// The fold of all that the log says of sign-ins.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SignIns {
@@ -46,12 +54,14 @@ pub(crate) struct SignIns {
     enrolled: BTreeMap<String, Enrolled>,
     /// The NKey of each agent that has a valid one.
     names: BTreeMap<AgentId, String>,
+    gone: BTreeMap<AgentId, Gone>,
 }
 
 /// What one change made of a token or an NKey, to be kept.
 pub(crate) enum Kept {
     Token(String, Token),
     Enrolled(String, Enrolled),
+    Gone(AgentId, Gone),
 }
 
 /// What a sign-in says.
@@ -72,8 +82,12 @@ pub(crate) enum Decision {
 }
 
 impl SignIns {
-    pub(crate) fn load(tokens: Vec<(String, Token)>, enrolled: Vec<(String, Enrolled)>) -> Self {
-        let mut this = Self::default();
+    pub(crate) fn load(
+        tokens: Vec<(String, Token)>,
+        enrolled: Vec<(String, Enrolled)>,
+        gone: Vec<(AgentId, Gone)>,
+    ) -> Self {
+        let mut this = Self { gone: gone.into_iter().collect(), ..Self::default() };
         for (_, token) in tokens {
             this.keep(Kept::Token(token.record.id.clone(), token));
         }
@@ -97,6 +111,7 @@ impl SignIns {
                 }
                 self.enrolled.insert(nkey, enrolled);
             }
+            Kept::Gone(agent, gone) => drop(self.gone.insert(agent, gone)),
         }
     }
 
@@ -115,13 +130,14 @@ impl SignIns {
             LogChange::AgentEnrolled { agent, nkey, token, at_ms } => {
                 let mut used = self.tokens.get(token).cloned();
                 let labels = used.as_ref().map(|token| token.record.labels.clone()).unwrap_or_default();
-                let (agent, at_ms) = (agent.clone(), *at_ms);
-                let enrolled = Enrolled { agent, labels, at_ms, revoked_ms: None };
+                let at_ms = *at_ms;
+                let enrolled = Enrolled { agent: agent.clone(), labels, at_ms, revoked_ms: None };
                 let mut kept = vec![Kept::Enrolled(nkey.clone(), enrolled)];
                 if let Some(token) = &mut used {
                     token.used = token.used.saturating_add(1);
                 }
                 kept.extend(used.map(|token| Kept::Token(token.record.id.clone(), token)));
+                kept.extend(self.back(agent));
                 kept
             }
             LogChange::AgentRevoked { agent, at_ms } => {
@@ -132,8 +148,30 @@ impl SignIns {
                 };
                 enrolled.map(revoked).into_iter().collect()
             }
+            LogChange::HostDecommissioned { agent, at_ms } => {
+                vec![Kept::Gone(agent.clone(), Gone { at_ms: *at_ms, back: false })]
+            }
+            LogChange::KeyCreated { key } => {
+                key.agent.as_ref().and_then(|agent| self.back(agent)).into_iter().collect()
+            }
             _ => Vec::new(),
         }
+    }
+
+    /// A host that was decommissioned is taken in again.
+    fn back(&self, agent: &AgentId) -> Option<Kept> {
+        let gone = self.gone.get(agent).filter(|gone| !gone.back)?;
+        Some(Kept::Gone(agent.clone(), Gone { back: true, ..gone.clone() }))
+    }
+
+    /// Whether a host was decommissioned and has not come back.
+    pub(crate) fn is_gone(&self, agent: &AgentId) -> bool {
+        self.gone.get(agent).is_some_and(|gone| !gone.back)
+    }
+
+    /// Hosts that were ever decommissioned.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = (&AgentId, &Gone)> {
+        self.gone.iter()
     }
 
     /// Returns the agent that got labels, and those.
@@ -415,6 +453,7 @@ mod tests {
         let loaded = SignIns::load(
             all.tokens.clone().into_iter().collect(),
             all.enrolled.clone().into_iter().collect(),
+            Vec::new(),
         );
         assert_eq!(loaded.names, all.names);
         assert_eq!(loaded.names[&agent("web-01")], "U2");

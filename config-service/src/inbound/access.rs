@@ -54,6 +54,7 @@ impl Access {
             this.clone().revoke_host(request)
         })
         .await?;
+        self.serve_decommission(ctx).await?;
         respond::respond(ctx, subject::ADMIN_AUDIT, limits, move |_, query| self.clone().audit(query)).await
     }
 
@@ -104,17 +105,20 @@ impl Access {
             Ok((changes, keys))
         };
         let (_, keys) = self.changes.make(request.actor, message, plan).await?;
-        let connections = match &self.connections {
-            Some(connections) => Some(connections.cut(&request.agent).await.map_err(|reason| {
-                let message = format!(
-                    "{} is revoked, and its open connections could not be cut ({reason}): say it again",
-                    request.agent
-                );
-                ErrorReply::new(ErrorCode::Unavailable, message)
-            })?),
-            None => None,
-        };
+        let connections = self.cut(&request.agent, "revoked").await?;
         Ok(AgentRevoked { agent: request.agent, keys, connections })
+    }
+
+    /// Cut the connections of a host that signs in no more. How many there were, where that can be known.
+    pub(super) async fn cut(&self, agent: &AgentId, what: &str) -> Result<Option<u32>, ErrorReply> {
+        let Some(connections) = &self.connections else { return Ok(None) };
+        let cut = connections.cut(agent).await.map_err(|reason| {
+            let message = format!(
+                "{agent} is {what}, and its open connections could not be cut ({reason}): say it again"
+            );
+            ErrorReply::new(ErrorCode::Unavailable, message)
+        });
+        cut.map(Some)
     }
 
     async fn audit(self, query: AuditQuery) -> Result<AuditPage, ErrorReply> {

@@ -3,4 +3,5 @@
 pub(crate) mod access;
 pub(crate) mod agents;
 pub(crate) mod callout;
+mod decommission;
 pub(crate) mod operators;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use documents::HostExpression;
@@ -14,6 +14,7 @@ use protocol::{
         ExplainQuery, Explanation, HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated,
         KeyInfo, KeyList, KeyQuery, KeyRevoke, KeyVerify, RollbackRequest,
     },
+    limits,
     log::LogChange,
     rollout::Canary,
     subject,
@@ -22,7 +23,9 @@ use service_kit::{Context, now_ms, respond};
 
 use crate::{
     changes::{Changes, Snapshot},
-    core::{effects::Prospect, keys, limit::HostLimit, model::Model, plan, rollout, signing},
+    core::{
+        effects::Prospect, keys, limit::HostLimit, machines::Machines, model::Model, plan, rollout, signing,
+    },
     history::History,
     inventory::Pending,
     random, rollouts,
@@ -32,6 +35,8 @@ const MINUTE_MS: u64 = 60_000;
 /// Large sets take a while to check. Whoever asks sets the time that it waits.
 const APPLY_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How old the account of machines may be: a list of hosts is asked for page by page.
+const MACHINES_AGE: Duration = Duration::from_secs(10);
 /// Hosts looked at without letting go of the model.
 const HOSTS_AT_ONCE: usize = 256;
 
@@ -44,10 +49,14 @@ struct How {
     effects: bool,
     within: Option<String>,
     canary: Option<Canary>,
+    /// In place of the open rollout.
+    replace: bool,
     signatures: Vec<DocumentSignature>,
     /// The revision to go back to, of which a look without effects tells what is to be signed.
     back_to: Option<u64>,
 }
+
+type KeptMachines = Option<(Instant, Arc<Machines>)>;
 
 #[derive(Clone)]
 pub(crate) struct Operators {
@@ -55,6 +64,8 @@ pub(crate) struct Operators {
     pub(crate) changes: Arc<Changes>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) used: Arc<Mutex<BTreeMap<String, u64>>>,
+    /// Which hosts are one machine, and when that was looked at.
+    pub(crate) machines: Arc<Mutex<KeptMachines>>,
 }
 
 impl Operators {
@@ -120,6 +131,7 @@ impl Operators {
             effects: request.effects,
             within: request.within.clone(),
             canary: request.canary.clone(),
+            replace: request.replace,
             signatures: request.signatures.clone(),
             back_to: None,
         };
@@ -131,8 +143,9 @@ impl Operators {
             request;
         let message = if message.is_empty() { format!("back to revision {revision}") } else { message };
         let back_to = Some(revision);
-        let canary = None;
-        let how = How { actor, message, dry_run, base, effects, within, canary, signatures, back_to };
+        let (canary, replace) = (None, false);
+        let how =
+            How { actor, message, dry_run, base, effects, within, canary, replace, signatures, back_to };
         let (actor, message) = (how.actor.clone(), how.message.clone());
         self.change(how, move |snapshot| {
             let target = snapshot.history.documents_at("revision", revision)?;
@@ -146,13 +159,25 @@ impl Operators {
         how: How,
         plan: impl Fn(&Snapshot) -> Result<plan::Planned, ErrorReply> + Send + Sync + 'static,
     ) -> Result<Applied, ErrorReply> {
-        let How { actor, message, dry_run, base, effects, within, canary, signatures, back_to } = how;
+        let How { actor, message, dry_run, base, effects, within, canary, replace, signatures, back_to } =
+            how;
         canary.as_ref().map_or(Ok(()), rollout::check)?;
+        if replace && within.is_some() {
+            let message =
+                "your key is limited to some hosts, and a rollout is replaced on all that it reached";
+            return Err(ErrorReply::new(ErrorCode::Forbidden, message));
+        }
         let (this, who) = (self.clone(), (actor.clone(), message.clone()));
         let (revision, (told, prospect, documents, rollout)) = self
             .changes
             .make(actor, message, move |snapshot| {
                 base.map_or(Ok(()), |base| snapshot.history.unchanged_since(base))?;
+                let words = (who.0.as_str(), who.1.as_str());
+                let ended = if replace { rollouts::replaced(snapshot, words)? } else { None };
+                let (ending, snapshot) = match &ended {
+                    Some((ending, below)) => (ending.clone(), below),
+                    None => (Vec::new(), snapshot),
+                };
                 let (mut changes, mut told) = plan(snapshot)?;
                 within.as_ref().map_or(Ok(()), |hosts| this.concerns_only(hosts, &changes))?;
                 signing::attach(&mut changes, &signatures, &snapshot.documents, snapshot.next())?;
@@ -162,18 +187,25 @@ impl Operators {
                         Some(then) => signing::to_sign(&changes, &snapshot.history.signed_at(then)?),
                         None => Vec::new(),
                     };
-                    return Ok((Vec::new(), (told, effects.then_some(changes), documents, None)));
+                    let all = || -> Vec<LogChange> { ending.into_iter().chain(changes).collect() };
+                    return Ok((Vec::new(), (told, effects.then(all), documents, None)));
                 }
                 if !changes.is_empty() {
                     rollouts::none_open(snapshot)?;
                 }
                 let rollout = canary.clone().filter(|_| !changes.is_empty()).and_then(|canary| {
-                    let who = (who.0.as_str(), who.1.as_str());
-                    let concerned = this.prospect(&changes).concerned();
-                    rollouts::begin(canary, who, snapshot.next(), &concerned)
+                    let concerned = match &ended {
+                        // What the hosts run now is partly that of the other one.
+                        Some((_, below)) => this.concerned_by(&below.documents, &changes),
+                        None => this.prospect(&changes).concerned(),
+                    };
+                    rollouts::begin(canary, words, snapshot.next(), &concerned)
                 });
                 let began = rollout.clone().map(|rollout| LogChange::RolloutPut { rollout });
-                Ok((began.into_iter().chain(changes).collect(), (told, None, Vec::new(), rollout)))
+                Ok((
+                    ending.into_iter().chain(began).chain(changes).collect(),
+                    (told, None, Vec::new(), rollout),
+                ))
             })
             .await?;
         let effects = match prospect {
@@ -191,6 +223,11 @@ impl Operators {
         let agents = model().agents();
         agents.chunks(HOSTS_AT_ONCE).for_each(|agents| limit.look_at(&prospect, &model(), agents));
         limit.verdict(&prospect)
+    }
+
+    fn concerned_by(&self, documents: &plan::Documents, changes: &[LogChange]) -> Vec<protocol::AgentId> {
+        let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
+        model.concerned_by(documents, changes, &model.agents())
     }
 
     fn prospect(&self, changes: &[LogChange]) -> Prospect {
@@ -246,6 +283,7 @@ impl Operators {
     fn hosts(&self, query: &HostQuery) -> Result<HostList, ErrorReply> {
         let model = self.known()?;
         let mut list = model.hosts(query, now_ms());
+        self.same_machines(&model, &mut list);
         if let Some(within) = &query.within {
             let within = HostExpression::compile(within)
                 .map_err(|error| ErrorReply::invalid(format!("within: {error}")).at("within"))?;
@@ -257,6 +295,28 @@ impl Operators {
                 Err(ErrorReply::new(ErrorCode::NotFound, message).at("agent"))
             }
             _ => Ok(list),
+        }
+    }
+
+    /// Say which hosts are one machine. A page that becomes too large for a message by that gets shorter.
+    fn same_machines(&self, model: &Model, list: &mut HostList) {
+        let machines = {
+            let mut kept = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*kept {
+                Some((at, machines)) if at.elapsed() < MACHINES_AGE => Arc::clone(machines),
+                _ => {
+                    let machines = Arc::new(Machines::of(model));
+                    *kept = Some((Instant::now(), Arc::clone(&machines)));
+                    machines
+                }
+            }
+        };
+        list.hosts.iter_mut().for_each(|host| machines.tell(host));
+        while list.hosts.len() > 1
+            && protocol::encode(&list).is_ok_and(|json| json.len() > limits::MESSAGE - 64)
+        {
+            list.hosts.truncate(list.hosts.len() / 4 * 3);
+            list.next = list.hosts.last().map(|host| host.agent.clone());
         }
     }
 

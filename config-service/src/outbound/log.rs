@@ -77,6 +77,14 @@ impl Log {
             .buffered(READ_AHEAD)
     }
 
+    /// Remove every message. The place of the last one that there was.
+    pub(crate) async fn purge(&self) -> Result<u64, LogError> {
+        let unusable = |reason: String| LogError::Unusable(reason);
+        within(self.stream.purge().into_future()).await?.map_err(|error| unusable(report(&error)))?;
+        let info = within(self.stream.get_info()).await?.map_err(|error| unusable(report(&error)))?;
+        Ok(info.state.last_sequence)
+    }
+
     /// Append if `last` is still the end of the stream.
     pub(crate) async fn append(&self, record: &LogRecord, last: u64) -> Result<Appended, LogError> {
         let unusable = |reason: String| LogError::Unusable(reason);

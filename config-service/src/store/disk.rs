@@ -58,6 +58,8 @@ pub(super) struct Trees {
     pub(super) keys: Tree,
     pub(super) meta: Tree,
     pub(super) hosts: Tree,
+    /// When each host was seen last: it changes all the time, and all else of a host seldom.
+    pub(super) seen: Tree,
     pub(super) used: Tree,
     pub(super) sign_ins: Tree,
     pub(super) rollouts: Tree,
@@ -127,6 +129,7 @@ impl Trees {
             keys: db.open_tree("keys")?,
             meta: db.open_tree("meta")?,
             hosts: db.open_tree("hosts")?,
+            seen: db.open_tree("seen")?,
             used: db.open_tree("used")?,
             sign_ins: db.open_tree("sign_ins")?,
             rollouts: db.open_tree("rollouts")?,

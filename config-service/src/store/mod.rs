@@ -53,6 +53,7 @@ const POSITION: &str = "position";
 /// In front of the keys of tree `sign_ins`.
 const TOKEN: &str = "token/";
 const NKEY: &str = "nkey/";
+const GONE: &str = "gone/";
 
 impl Store {
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
@@ -86,6 +87,13 @@ impl Store {
                 Some((key.clone(), signing::signed(document, signature)?))
             });
             let signed = signed.collect();
+            let mut hosts: Vec<(AgentId, HostRecord)> =
+                all(&trees.hosts, "the host")?.into_iter().filter_map(id).collect();
+            for (agent, record) in &mut hosts {
+                let seen = trees.seen.get(agent.as_str())?;
+                let seen = seen.and_then(|at_ms| at_ms.as_ref().try_into().ok()).map(u64::from_be_bytes);
+                record.last_seen_ms = record.last_seen_ms.max(seen.unwrap_or_default());
+            }
             Ok(Loaded {
                 position: position
                     .map(|bytes| read("the", POSITION, &bytes))
@@ -94,7 +102,7 @@ impl Store {
                 documents,
                 signed,
                 keys: all(&trees.keys, "the key")?.into_iter().collect(),
-                hosts: all(&trees.hosts, "the host")?.into_iter().filter_map(id).collect(),
+                hosts,
                 used: all(&trees.used, "the use of key")?.into_iter().collect(),
                 sign_ins: sign_ins(&trees.sign_ins)?,
                 rollouts: all(&trees.rollouts, "the rollout")?
@@ -146,7 +154,8 @@ impl Store {
                             LogChange::TokenCreated { .. }
                             | LogChange::TokenRevoked { .. }
                             | LogChange::AgentEnrolled { .. }
-                            | LogChange::AgentRevoked { .. } => {}
+                            | LogChange::AgentRevoked { .. }
+                            | LogChange::HostDecommissioned { .. } => {}
                             LogChange::RolloutPut { rollout } => {
                                 rollouts.insert(rollout.revision.to_string().as_str(), write(rollout)?)?;
                             }
@@ -160,11 +169,21 @@ impl Store {
                             Kept::Enrolled(nkey, enrolled) => {
                                 sign_ins.insert(format!("{NKEY}{nkey}").as_str(), write(enrolled)?)?;
                             }
+                            Kept::Gone(agent, gone) => {
+                                sign_ins.insert(format!("{GONE}{agent}").as_str(), write(gone)?)?;
+                            }
                         }
                     }
                     meta.insert(POSITION, write(&position)?)?;
                     Ok(())
                 })?;
+                // A crash before this leaves what is passed over at the start.
+                for change in &record.changes {
+                    if let LogChange::HostDecommissioned { agent, .. } = change {
+                        trees.hosts.remove(agent.as_str())?;
+                        trees.seen.remove(agent.as_str())?;
+                    }
+                }
             }
             trees.sync()
         })
@@ -185,12 +204,17 @@ impl Store {
         })
     }
 
+    /// `seen` is when hosts were seen that have nothing else to tell.
     pub(crate) fn write_hosts(
         &self,
         hosts: &[(AgentId, HostRecord)],
         used: &[(String, u64)],
+        seen: &[(AgentId, u64)],
     ) -> Result<(), StoreError> {
         self.0.with(|trees| {
+            for (agent, at_ms) in seen {
+                trees.seen.insert(agent.as_str(), &at_ms.to_be_bytes())?;
+            }
             for (agent, record) in hosts {
                 put(&trees.hosts, agent.as_str(), record)?;
             }
@@ -199,6 +223,22 @@ impl Store {
             }
             trees.sync()
         })
+    }
+
+    /// Hold these hosts and uses of keys, and no others.
+    pub(crate) fn replace_inventory(
+        &self,
+        hosts: &[(AgentId, HostRecord)],
+        used: &BTreeMap<String, u64>,
+    ) -> Result<(), StoreError> {
+        self.0.with(|trees| {
+            trees.hosts.clear()?;
+            trees.used.clear()?;
+            trees.seen.clear()?;
+            Ok(())
+        })?;
+        let used: Vec<(String, u64)> = used.iter().map(|(id, at_ms)| (id.clone(), *at_ms)).collect();
+        self.write_hosts(hosts, &used, &[])
     }
 
     /// Forget all that came from the log: the stream has another history. The position goes first, so that a crash in
@@ -219,7 +259,7 @@ pub(crate) fn position(sequence: u64, record: &LogRecord) -> Position {
 }
 
 fn sign_ins(tree: &Tree) -> Result<SignIns, Failure> {
-    let (mut tokens, mut nkeys) = (Vec::new(), Vec::new());
+    let (mut tokens, mut nkeys, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for entry in tree.iter() {
         let (key, bytes) = entry?;
         let key = String::from_utf8_lossy(&key).into_owned();
@@ -227,9 +267,11 @@ fn sign_ins(tree: &Tree) -> Result<SignIns, Failure> {
             tokens.push((id.to_owned(), read("the token", id, &bytes)?));
         } else if let Some(nkey) = key.strip_prefix(NKEY) {
             nkeys.push((nkey.to_owned(), read("the NKey", nkey, &bytes)?));
+        } else if let Some(agent) = key.strip_prefix(GONE) {
+            gone.extend(AgentId::new(agent).ok().zip(Some(read("the host", agent, &bytes)?)));
         }
     }
-    Ok(SignIns::load(tokens, nkeys))
+    Ok(SignIns::load(tokens, nkeys, gone))
 }
 
 /// How a document is found.
@@ -298,7 +340,11 @@ mod tests {
             let revoke = LogChange::KeyRevoked { id: "a".to_owned(), at_ms: 9 };
             store.commit(&[(8, record(2, vec![revoke]))], &[]).unwrap();
             store
-                .write_hosts(&[(AgentId::new("h").unwrap(), HostRecord::default())], &[("a".to_owned(), 5)])
+                .write_hosts(
+                    &[(AgentId::new("h").unwrap(), HostRecord::default())],
+                    &[("a".to_owned(), 5)],
+                    &[(AgentId::new("h").unwrap(), 7), (AgentId::new("gone").unwrap(), 7)],
+                )
                 .unwrap();
         }
         std::fs::write(folder.path().join("store/snap.00000000000000FF.generating"), b"").unwrap();
@@ -308,6 +354,7 @@ mod tests {
         assert_eq!(loaded.keys["a"].revoked_ms, Some(9));
         assert_eq!(loaded.keys["b"].facts["x"].as_str().unwrap().len(), 2 * 1024 * 1024);
         assert_eq!((loaded.hosts.len(), loaded.used["a"]), (1, 5));
+        assert_eq!(loaded.hosts[0].1.last_seen_ms, 7);
         assert_eq!(store.record(1).unwrap().unwrap().changes.len(), 2);
         store.forget_log().unwrap();
         let loaded = store.load().unwrap();

@@ -166,3 +166,44 @@ async fn a_host_is_live_or_late_by_its_own_interval_and_two_with_one_id_are_show
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_crowd_every_host_gets_its_own_from_every_replica() {
+    let nats = NatsServer::start().await;
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let _one = Replica::start(&nats.url(), one.path()).await;
+    let _other = Replica::start(&nats.url(), other.path()).await;
+    let client = nats.client().await;
+    let check = |n: usize, every: &str| {
+        format!(
+            "kind: Check\nname: c{n}\nbuiltin: load\nevery: {every}\nhosts: facts.role == \"r{n}\"\n---\n"
+        )
+    };
+    let documents = |every: &str| (0..5).map(|n| check(n, every)).collect::<String>();
+    apply(&client, &documents("1m")).await.unwrap();
+    let mut etags = vec![None; 400];
+    for round in 1..4 {
+        let asked = etags.iter().enumerate().map(|(n, etag)| {
+            let (client, role) = (client.clone(), n % 5);
+            let request =
+                ConfigRequest { etag: Clone::clone(etag), ..with_fact("role", &format!("r{role}")) };
+            tokio::spawn(async move {
+                let name = format!("h{n}");
+                let config = eventually("the replica that answers has the change", LIMIT, || async {
+                    match get(&client, &name, &request).await {
+                        ConfigReply::Full { config } if config.checks[0].every_ms == 60_000 * round => {
+                            Ok(config)
+                        }
+                        other => Err(format!("{other:?}")),
+                    }
+                });
+                let config = config.await;
+                assert_eq!(names(&config), [format!("c{role}")], "{name}");
+                config.etag
+            })
+        });
+        let all = futures_util::future::join_all(asked.collect::<Vec<_>>()).await;
+        etags = all.into_iter().map(|etag| Some(etag.unwrap())).collect();
+        apply(&client, &documents(&format!("{}m", round + 1))).await.unwrap();
+    }
+}

@@ -5,7 +5,9 @@
 mod harness;
 
 mod agents;
+mod archive;
 mod changes;
+mod decommission;
 mod full_disk;
 mod healing;
 mod keys;

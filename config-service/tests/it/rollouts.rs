@@ -305,3 +305,55 @@ async fn orders_pause_resume_abort_and_promote() {
     let wrong: Result<Applied, _> = ask(&client, subject::ADMIN_APPLY, &request_of(OLD, &["1"], 1)).await;
     assert_eq!(wrong.unwrap_err().field.as_deref(), Some("canary.stages"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_takes_the_place_of_the_open_rollout_in_one_revision() {
+    const BETTER: &str = "kind: Check\nname: queue\ncommand: better 1\nevery: 10s\n";
+    const OTHER: &str = "kind: Check\nname: other\ncommand: other 1\nevery: 10s\n";
+    let (nats, data) = (NatsServer::start().await, tempfile::tempdir().unwrap());
+    let replica = Replica::start(&nats.url(), data.path()).await;
+    let client = nats.client().await;
+    apply(&client, OLD).await.unwrap();
+    for n in 0..9 {
+        full(&client, &format!("web-{n}"), &request()).await;
+    }
+    // A document that only the replaced one brings goes with it.
+    begin(&client, &format!("{NEW}---\n{OTHER}"), &["3", "100%"], 600_000).await;
+    let request_of = |stages: &[&str]| ApplyRequest { replace: true, ..request_of(BETTER, stages, 600_000) };
+    let first: Applied = ask(&client, subject::ADMIN_APPLY, &request_of(&["2", "100%"])).await.unwrap();
+    let rollout = first.rollout.expect("a rollout");
+    assert_eq!((first.revision, rollout.revision, rollout.concerned), (3, 3, 9));
+    let old = status(&client, 2).await.rollout;
+    assert_eq!(old.state, RolloutState::RolledBack);
+    assert!(old.reason.contains("by test: revision 3 takes its place"), "{}", old.reason);
+    let count = |commands: &[String], text: &str| commands.iter().filter(|c| c.contains(text)).count();
+    let before = commands(&client, 9).await;
+    let counts = ["better", "ecko", "echo"].map(|text| count(&before, text));
+    assert_eq!(counts, [2, 0, 7], "{before:?}");
+    assert_eq!(documents(&client).await.documents.len(), 1);
+    // After a restart, and on a replica that has only the stream, those held back run the same.
+    replica.stop().await;
+    let replica = Replica::start(&nats.url(), data.path()).await;
+    assert_eq!(commands(&client, 9).await, before);
+    replica.stop().await;
+    let other = tempfile::tempdir().unwrap();
+    let _replica = Replica::start(&nats.url(), other.path()).await;
+    for n in 0..9 {
+        full(&client, &format!("web-{n}"), &request()).await;
+    }
+    assert_eq!(commands(&client, 9).await, before);
+    // Without stages it is for everybody, and an abort leads to what was before all of it.
+    order(&client, 3, RolloutOrder::Abort).await.unwrap();
+    assert_eq!(count(&commands(&client, 9).await, "echo"), 9);
+    begin(&client, NEW, &["3", "100%"], 600_000).await;
+    let all = ApplyRequest { canary: None, ..request_of(&["1"]) };
+    let applied: Applied = ask(&client, subject::ADMIN_APPLY, &all).await.unwrap();
+    assert_eq!(applied.rollout, None);
+    assert_eq!(count(&commands(&client, 9).await, "better"), 9);
+    // With none open it is an apply as any other.
+    let again: Applied = ask(&client, subject::ADMIN_APPLY, &all).await.unwrap();
+    assert_eq!(again.revision, applied.revision);
+    let limited = ApplyRequest { within: Some("agent == \"web-1\"".to_owned()), ..all };
+    let refused: Result<Applied, _> = ask(&client, subject::ADMIN_APPLY, &limited).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::Forbidden);
+}

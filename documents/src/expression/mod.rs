@@ -5,6 +5,7 @@
 //! functions are those of [`compile::FUNCTIONS`] only.
 
 mod compile;
+mod compiled;
 mod context;
 mod functions;
 mod kept;
@@ -14,7 +15,7 @@ mod uses;
 
 pub use functions::{Call, Function, History, NoHistory};
 pub use predictions::{Edge, Prediction};
-pub(crate) use uses::{Position, Uses};
+pub(crate) use uses::{Names, Position, Uses};
 
 use std::sync::Arc;
 
@@ -89,8 +90,8 @@ impl HostExpression {
     /// # Errors
     /// [`ExpressionError`] for wrong syntax, unknown variables and functions, and what is too large or too deep.
     pub fn compile(text: &str) -> Result<Self, ExpressionError> {
-        let program = Arc::new(Program::compile(text, &context::HOST_VARIABLES)?);
-        Ok(Self { program, text: text.into() })
+        let (text, program) = compiled::compiled(text, &context::HOST_VARIABLES)?;
+        Ok(Self { program, text })
     }
 
     /// As [`Self::compile`], without variables, since they may belong to groups.
@@ -98,16 +99,20 @@ impl HostExpression {
     /// # Errors
     /// As [`Self::compile`], and for `groups` in another form than `"name" in groups`.
     pub fn compile_for_group(text: &str) -> Result<Self, ExpressionError> {
-        let program = Program::compile(text, &context::GROUP_VARIABLES)?;
+        let (text, program) = compiled::compiled(text, &context::GROUP_VARIABLES)?;
         if let Some((line, column)) = program.asks().any_group {
             let message = "a Group asks for others by name, as in \"web\" in groups".to_owned();
             return Err(ExpressionError { line, column, message });
         }
-        Ok(Self { program: Arc::new(program), text: text.into() })
+        Ok(Self { program, text })
     }
 
     pub(crate) fn uses(&self) -> &Uses {
         self.program.asks()
+    }
+
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.text
     }
 
     /// A label that the host does not have makes it false, and so does any fact of a host that reported none.

@@ -1,4 +1,6 @@
-//! Which groups and variables an expression asks for, and where in it.
+//! What an expression asks for of a host; of groups and variables also where in it.
+
+use std::collections::BTreeSet;
 
 use cel::{
     IdedExpr,
@@ -19,6 +21,24 @@ pub(crate) struct Uses {
     pub(crate) vars: Vec<(String, Position)>,
     /// `vars` in any other form.
     pub(crate) any_var: bool,
+    pub(crate) agent: bool,
+    pub(crate) facts: Names,
+    pub(crate) labels: Names,
+}
+
+/// Which entries of a map: rather too many than too few.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// In another form than by name: any of them.
+    pub(crate) all: bool,
+    pub(crate) some: BTreeSet<String>,
+}
+
+impl Names {
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.all |= other.all;
+        self.some.extend(other.some.iter().cloned());
+    }
 }
 
 impl Uses {
@@ -32,6 +52,15 @@ impl Uses {
         match &node.expr {
             Expr::Ident(name) if name == "groups" => self.any_group = Some(position(node.id)),
             Expr::Ident(name) if name == "vars" => self.any_var = true,
+            Expr::Ident(name) if name == "agent" => self.agent = true,
+            Expr::Ident(name) if name == "facts" => self.facts.all = true,
+            Expr::Ident(name) if name == "labels" => self.labels.all = true,
+            Expr::Select(select) if is(&select.operand, "facts") => {
+                self.facts.some.insert(select.field.clone());
+            }
+            Expr::Select(select) if is(&select.operand, "labels") => {
+                self.labels.some.insert(select.field.clone());
+            }
             Expr::Select(select) if is(&select.operand, "vars") => {
                 // A selection stands where its dot does.
                 let (line, column) = position(select.operand.id);
@@ -43,6 +72,12 @@ impl Uses {
                 }
                 (operators::INDEX, [vars, name]) if is(vars, "vars") && text(name).is_some() => {
                     self.vars.push((text(name).unwrap_or_default(), position(vars.id)));
+                }
+                (operators::INDEX, [facts, name]) if is(facts, "facts") && text(name).is_some() => {
+                    self.facts.some.extend(text(name));
+                }
+                (operators::INDEX, [labels, name]) if is(labels, "labels") && text(name).is_some() => {
+                    self.labels.some.extend(text(name));
                 }
                 _ => children(node).into_iter().for_each(|child| self.visit(child, position)),
             },

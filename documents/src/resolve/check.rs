@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use protocol::{
@@ -62,6 +62,7 @@ type Form = (usize, Vec<usize>, Vec<Option<String>>);
 pub struct Way {
     spec: CheckSpec,
     digest: [u8; 32],
+    json: OnceLock<Box<[u8]>>,
 }
 
 /// What becomes of one check on one host that it selects.
@@ -283,7 +284,7 @@ impl CompiledCheck {
         };
         // Wire types always encode; were one not to, its form would count as unchanged.
         let encoded = protocol::encode(&spec).unwrap_or_default();
-        Ok(Arc::new(Way { spec, digest: Sha256::digest(encoded).into() }))
+        Ok(Arc::new(Way { spec, digest: Sha256::digest(encoded).into(), json: OnceLock::new() }))
     }
 }
 
@@ -324,6 +325,12 @@ impl Way {
     #[must_use]
     pub fn spec(&self) -> &CheckSpec {
         &self.spec
+    }
+
+    /// The same as JSON, made once.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        self.json.get_or_init(|| protocol::encode(&self.spec).unwrap_or_default().into())
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! Agents decide this for themselves from signed documents, and the config-service for all of its hosts: both by this.
 
+mod alike;
 mod check;
 mod explain;
 mod scope;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use protocol::{
@@ -20,11 +21,13 @@ use protocol::{
 
 pub(crate) use scope::in_order;
 pub use {
+    alike::{Resolved, Step},
     check::{Outcome, Outcomes, Way, etag},
     scope::Scope,
 };
 
 use crate::HostView;
+use alike::Classes;
 use check::CompiledCheck;
 use scope::{CompiledGroup, Targeting};
 
@@ -36,6 +39,8 @@ pub struct Resolver {
     variables: BTreeMap<VariablesName, Arc<Variables>>,
     /// Made from groups and variables when it is first asked for.
     targeting: OnceLock<Arc<Targeting>>,
+    /// Hosts that are alike by these documents.
+    classes: OnceLock<Arc<Mutex<Classes>>>,
 }
 
 impl Resolver {
@@ -47,6 +52,7 @@ impl Resolver {
 
     /// Take a document in, instead of the one of this kind and name that there was.
     pub fn put(&mut self, document: &Document) {
+        self.classes.take();
         match document {
             Document::Check(check) => {
                 self.checks.insert(check.name.clone(), Arc::new(CompiledCheck::new(check)));
@@ -64,6 +70,7 @@ impl Resolver {
     }
 
     pub fn remove(&mut self, kind: Kind, name: &str) {
+        self.classes.take();
         match kind {
             Kind::Check => drop(CheckName::new(name).map(|name| self.checks.remove(&name))),
             Kind::Group => {
@@ -103,6 +110,13 @@ impl Resolver {
             Some((name.clone(), check.outcome(&host, scope)?))
         };
         self.checks.iter().filter_map(outcome).collect()
+    }
+
+    /// As [`Self::outcomes`], shared with all hosts that run the same: for many hosts.
+    #[must_use]
+    pub fn resolve(&self, agent: &AgentId, facts: &Facts, labels: &Labels) -> Arc<Resolved> {
+        let classes = self.classes.get_or_init(|| Arc::new(Mutex::new(Classes::new(self))));
+        classes.lock().unwrap_or_else(PoisonError::into_inner).resolve(self, agent, facts, labels)
     }
 
     /// What becomes of one check on a host as its [scope](Scope::view) shows it. `None`: there is none, or it does not

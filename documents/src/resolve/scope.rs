@@ -82,6 +82,14 @@ impl CompiledGroup {
         Self { hosts, members: group.members.iter().cloned().collect(), asks }
     }
 
+    pub(super) fn expression(&self) -> Option<&HostExpression> {
+        self.hosts.as_ref()?.as_ref().ok()
+    }
+
+    pub(super) fn members(&self) -> &BTreeSet<AgentId> {
+        &self.members
+    }
+
     fn holds(&self, host: &HostView<'_>, failed: &BTreeMap<GroupName, String>) -> Result<bool, String> {
         if self.members.contains(host.agent) {
             return Ok(true);

@@ -49,8 +49,9 @@ pub(crate) fn tell(
     if actor.is_empty() {
         return;
     }
-    // Questions that are too long for a path are posted.
-    let asks = method == Method::GET || path.starts_with("/api/v1/query/");
+    // Questions that are too long for a path are posted. Pieces do nothing before what they make is asked for.
+    let asks =
+        method == Method::GET || path.starts_with("/api/v1/query/") || path == "/api/v1/restore/pieces";
     let acts = !asks && path.starts_with("/api/v1/");
     if !acts {
         audit.tell(actor, from, "use key", AuditOutcome::Done, "");

@@ -3,6 +3,7 @@
 mod access_api;
 mod account;
 mod agent_api;
+mod archive_api;
 mod attend_api;
 mod caller;
 mod limits;

@@ -23,7 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     HttpMetrics, Limits, access_api,
     account::{self, Who},
-    agent_api, attend_api,
+    agent_api, archive_api, attend_api,
     listener::Peer,
     live, operator_api, predict_api, prometheus, rollouts, run,
 };
@@ -108,6 +108,10 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/tokens", post(access_api::create_token).get(access_api::list_tokens))
         .route("/api/v1/tokens/{id}", delete(access_api::revoke_token))
         .route("/api/v1/hosts/{host}/revoke", post(access_api::revoke_host))
+        .route("/api/v1/hosts/{host}/decommission", post(archive_api::decommission))
+        .route("/api/v1/backup", get(archive_api::backup))
+        .route("/api/v1/restore", get(archive_api::restore_state).post(archive_api::restore))
+        .route("/api/v1/restore/pieces", post(archive_api::piece).layer(DefaultBodyLimit::max(APPLY_BODY)))
         .route("/api/v1/audit", get(access_api::audit));
     surround(routes, app, ctx)
 }
@@ -129,7 +133,8 @@ const ABOUT: &str = "dogwatch\n\n\
     GET  /api/v1/alerts/ID/why, silences   (key of role viewer)\n\
     POST /api/v1/alerts/ID/acknowledge, silences; DELETE /api/v1/silences/NAME   (key of role editor)\n\
     POST /api/v1/hosts/HOST/checks/CHECK/run   run it now (key of role editor)\n\
-    /api/v1/keys, tokens; GET /api/v1/audit; POST /api/v1/hosts/HOST/revoke   (key of role admin)\n\
+    /api/v1/keys, tokens; GET /api/v1/audit; POST /api/v1/hosts/HOST/revoke, decommission   (key of role admin)\n\
+    GET  /api/v1/backup, GET|POST /api/v1/restore   (key of role admin)\n\
     GET  /livez, /readyz, /metrics\n\n\
     Send the key in the header X-API-Key.\n";
 

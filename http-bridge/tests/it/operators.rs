@@ -36,6 +36,12 @@ async fn every_endpoint_demands_its_role() {
         (Method::POST, "/api/v1/keys", Admin),
         (get.clone(), "/api/v1/keys", Admin),
         (Method::DELETE, "/api/v1/keys/x", Admin),
+        (get.clone(), "/api/v1/backup", Admin),
+        (get.clone(), "/api/v1/backup?transfer=0a-1&offset=5", Admin),
+        (get.clone(), "/api/v1/restore", Admin),
+        (Method::POST, "/api/v1/restore", Admin),
+        (Method::POST, "/api/v1/restore/pieces", Admin),
+        (Method::POST, "/api/v1/hosts/web-01/decommission", Admin),
     ] {
         let send = async |key: &str| bridge.request(method.clone(), path, key).send().await.unwrap();
         problem(send("dw_nobody").await, 401).await;

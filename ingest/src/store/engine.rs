@@ -13,19 +13,18 @@ use fjall::{
     config::CompressionPolicy,
 };
 use prometheus_client::metrics::counter::Counter;
-use protocol::{AgentId, CheckName, limits, query::ResultPage};
+use protocol::{AgentId, CheckName, query::ResultPage};
 use service_kit::files::DataFolder;
 
 use super::{
     Commit, Maintained, NewResult, Point, Resolution, ResultStore, Retention, Sample, Scan, SeriesFilter,
-    SeriesId, SeriesMeta, Span, StoreError,
+    SeriesId, SeriesMeta, Sketch, Span, StoreError,
     catalog::{self, Additions, Catalog},
     row::{self, Row, RowError},
     segment::Segment,
 };
 use crate::core::{account::Account, plan::Accounts};
 
-const FORMAT: u8 = 2;
 pub(super) const HOUR_MS: u64 = 3_600_000;
 pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
 /// Days before today whose ids are known: as long as the stream may offer a message again.
@@ -44,6 +43,9 @@ pub struct Fjall {
     /// Steps of maintenance until it ends as if the process had died.
     #[cfg(test)]
     pub(super) dies_after: AtomicU64,
+    /// Most memory of decoded blocks that a merge had in hand, and of the block that it made of them.
+    #[cfg(test)]
+    pub(super) most_in_hand: AtomicU64,
 }
 
 pub(super) struct Open {
@@ -54,12 +56,12 @@ pub(super) struct Open {
     /// Day and id, to nothing.
     pub(super) ids: Keyspace,
     /// Agent and check, with a zero byte between, to a [`catalog::Entry`].
-    series: Keyspace,
+    pub(super) series: Keyspace,
     /// Number, big-endian, to a [`SegmentMeta`]: the files that count.
     pub(super) segments: Keyspace,
     /// Rows that could not be read, set aside under their keys.
     pub(super) set_aside: Keyspace,
-    meta: Keyspace,
+    pub(super) meta: Keyspace,
     catalog: RwLock<Catalog>,
     next_batch: AtomicU64,
     pub(super) next_segment: AtomicU64,
@@ -96,6 +98,8 @@ impl Fjall {
             open: RwLock::new(None),
             #[cfg(test)]
             dies_after: AtomicU64::new(u64::MAX),
+            #[cfg(test)]
+            most_in_hand: AtomicU64::default(),
         })
     }
 
@@ -149,22 +153,6 @@ impl Fjall {
         let series = keyspace("series", CompressionType::Lz4)?;
         let segments = keyspace("segments", CompressionType::None)?;
         let set_aside = keyspace("set_aside", CompressionType::None)?;
-        let mut without_series = false;
-        match meta.get("format").map_err(&failed)?.as_deref() {
-            None => {
-                let mut first = database.batch().durability(Some(PersistMode::SyncAll));
-                first.insert(&meta, "format", [FORMAT]);
-                first.commit().map_err(&failed)?;
-            }
-            Some([found]) if *found > FORMAT => {
-                return Err(StoreError::Newer { folder: self.path(), found: *found, known: FORMAT });
-            }
-            Some([found]) => without_series = *found < 2,
-            Some(_) => {
-                let reason = "it has not one byte".into();
-                return Err(StoreError::Damaged { what: "the format number", folder: self.path(), reason });
-            }
-        }
         let next_batch = match meta.get("next_batch").map_err(&failed)? {
             None => 0,
             Some(bytes) => number(&bytes, 0).ok_or_else(|| StoreError::Damaged {
@@ -188,9 +176,7 @@ impl Fjall {
             sealed: RwLock::default(),
             hot: Mutex::default(),
         };
-        if without_series {
-            self.list_series(&open)?;
-        }
+        self.upgrade(&open)?;
         self.read_catalog(&open)?;
         self.open_segments(&open)?;
         self.measure_hot(&open)?;
@@ -242,32 +228,6 @@ impl Fjall {
         }
         open.extend_catalog(known);
         Ok(())
-    }
-
-    /// Once, for a store of format 1: list the series of the results that it holds.
-    fn list_series(&self, open: &Open) -> Result<(), StoreError> {
-        let failed = self.failed("read");
-        let none = Catalog::default();
-        let mut additions = Additions::new(&none);
-        for item in open.rows.iter() {
-            let (key, value) = item.into_inner().map_err(&failed)?;
-            let read = Row::open(&value).and_then(|row| {
-                for inside in row::results(&row.unpack()?)? {
-                    let result = protocol::decode(inside.json, limits::RESULT);
-                    additions.see(&result.map_err(|_| RowError::Part("result"))?);
-                }
-                Ok(())
-            });
-            if let Err(error) = read {
-                self.damaged_row(&key, &error);
-            }
-        }
-        let mut batch = open.database.batch().durability(Some(PersistMode::SyncAll));
-        for (name, entry) in additions.into_changed() {
-            batch.insert(&open.series, series_key(&name), self.encode("the list of series", &entry)?);
-        }
-        batch.insert(&open.meta, "format", [FORMAT]);
-        batch.commit().map_err(self.failed("write"))
     }
 
     /// Rows may be many after a crash; their sizes tell when to seal.
@@ -383,13 +343,18 @@ impl ResultStore for Fjall {
         self.with_open(|open| self.read_points(open, series, span, resolution))
     }
 
+    fn sketches(&self, series: SeriesId, span: &Span) -> Result<Vec<(u64, Sketch)>, StoreError> {
+        self.with_open(|open| self.read_sketches(open, series, span))
+    }
+
     fn maintain(&self, now_ms: u64, retention: &Retention) -> Result<Maintained, StoreError> {
         self.with_open(|open| {
             let sealed = self.seal(open, now_ms, retention)?;
             let merged = self.merge(open, now_ms)?;
+            let rolled_up = self.roll_up(open, now_ms)?;
             let expired = self.expire(open, now_ms, retention)?;
             self.expire_ids(open, now_ms)?;
-            Ok(Maintained { sealed, merged, expired })
+            Ok(Maintained { sealed, merged, rolled_up, expired })
         })
     }
 }
@@ -429,9 +394,9 @@ impl Open {
     }
 }
 
-type SeriesName = (AgentId, CheckName);
+pub(super) type SeriesName = (AgentId, CheckName);
 
-fn series_key((agent, check): &SeriesName) -> Vec<u8> {
+pub(super) fn series_key((agent, check): &SeriesName) -> Vec<u8> {
     [agent.as_str(), check.as_str()].join("\0").into_bytes()
 }
 

@@ -1,5 +1,5 @@
-//! Moving results along: from the hot log into segments, from small segments into large ones, from results into
-//! roll-ups, and away.
+//! Moving results along: from the hot log into segments, from small segments into large ones, into roll-ups when their
+//! day is over, and away.
 //!
 //! Each move is the same: new files are written and synced, then one atomic write to the database lists them and
 //! takes off the list what they replace ([`Fjall::switch`]), then the files replaced are removed. A crash before the
@@ -9,7 +9,9 @@
 mod expire;
 mod free;
 mod merge;
+pub(super) mod roll;
 mod seal;
+pub(super) mod stream;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -30,6 +32,8 @@ use super::{
 
 /// Output in one block, about: whoever reads a sample should not unpack megabytes of text.
 const BLOCK_TEXT: usize = 1024 * 1024;
+/// Memory that the results of one block take once they are decoded, about. A merge has a block of each segment in hand.
+const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 
 /// Segments that are being written, one for each partition.
 struct Writers<'a> {
@@ -44,6 +48,8 @@ struct Writers<'a> {
 #[derive(Default)]
 struct Switch {
     new: Vec<(u64, SegmentMeta)>,
+    /// Segments that stay, and what the list says of them from now on.
+    changed: Vec<(u64, SegmentMeta)>,
     old: Vec<u64>,
     rows: Vec<UserKey>,
     set_aside: Vec<(UserKey, UserValue)>,
@@ -71,27 +77,37 @@ impl<'a> Writers<'a> {
         writer.add(series, span, count as u64, block).map_err(failed)
     }
 
-    /// Results of one check in order of time.
+    /// Results of one check in order of time, as `next` gives them: no more than a block of them is in hand.
     fn add_results(
         &mut self,
         partition: Partition,
         series: u32,
-        results: &[CheckResult],
+        mut next: impl FnMut() -> Result<Option<CheckResult>, StoreError>,
     ) -> Result<(), StoreError> {
-        let mut rest = results;
-        while let (Some(first), false) = (rest.first(), rest.is_empty()) {
-            let mut text = 0usize;
-            let fits = |result: &CheckResult| {
-                text = text.saturating_add(result.output.len());
-                text <= BLOCK_TEXT
-            };
-            let count = rest.iter().take(MAX_RESULTS).map(fits).take_while(|fits| *fits).count().max(1);
-            let (chunk, after) = rest.split_at(count.min(rest.len()));
-            rest = after;
-            let last = chunk.last().unwrap_or(first);
-            let block = block::encode(chunk).map_err(|error| self.store.damaged_results(&error))?;
-            self.add(partition, series, (first.at_ms, last.at_ms), (chunk.len(), &block))?;
+        let (mut block, mut text, mut bytes) = (Vec::new(), 0usize, 0usize);
+        while let Some(result) = next()? {
+            text = text.saturating_add(result.output.len());
+            bytes = bytes.saturating_add(stream::size(&result));
+            if block.len() == MAX_RESULTS || text > BLOCK_TEXT || bytes > BLOCK_BYTES {
+                self.add_block(partition, series, &mut block)?;
+                (text, bytes) = (result.output.len(), stream::size(&result));
+            }
+            block.push(result);
         }
+        self.add_block(partition, series, &mut block)
+    }
+
+    fn add_block(
+        &mut self,
+        partition: Partition,
+        series: u32,
+        results: &mut Vec<CheckResult>,
+    ) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (results.first(), results.last()) else { return Ok(()) };
+        let span = (first.at_ms, last.at_ms);
+        let block = block::encode(results).map_err(|error| self.store.damaged_results(&error))?;
+        self.add(partition, series, span, (results.len(), &block))?;
+        results.clear();
         Ok(())
     }
 
@@ -156,10 +172,14 @@ impl Fjall {
             });
             segments.push(Arc::new(segment?));
         }
+        for (number, meta) in &switch.changed {
+            let segment = Segment::open(&self.blocks(), *number, meta.clone());
+            segments.push(Arc::new(segment.map_err(self.failed_file("read"))?));
+        }
         self.step()?;
         crate::fail_point("ingest_seal_before_switch");
         let mut batch = open.database.batch().durability(Some(PersistMode::SyncAll));
-        for (number, meta) in &switch.new {
+        for (number, meta) in switch.new.iter().chain(&switch.changed) {
             let meta = self.encode("the list of segments", meta)?;
             batch.insert(&open.segments, number.to_be_bytes(), meta);
         }
@@ -177,7 +197,8 @@ impl Fjall {
             // No reader sees one without the other.
             let mut sealed = open.sealed.write().unwrap_or_else(PoisonError::into_inner);
             batch.commit().map_err(self.failed("write"))?;
-            sealed.retain(|segment| !switch.old.contains(&segment.number));
+            let replaced = |number| segments.iter().any(|segment: &Arc<Segment>| segment.number == number);
+            sealed.retain(|segment| !switch.old.contains(&segment.number) && !replaced(segment.number));
             sealed.extend(segments);
             sealed.sort_by_key(|segment| segment.number);
         }
@@ -255,6 +276,16 @@ impl Fjall {
         name
     }
 
+    /// Tests look at what a merge has in memory.
+    #[cfg(test)]
+    fn took_in_hand(&self, bytes: usize) {
+        self.most_in_hand.fetch_max(bytes as u64, Ordering::Relaxed);
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)]
+    fn took_in_hand(&self, _bytes: usize) {}
+
     /// In tests, the end of the process: nothing after this step is done.
     #[cfg(test)]
     fn step(&self) -> Result<(), StoreError> {
@@ -278,7 +309,7 @@ fn is_damage(error: &io::Error) -> bool {
 }
 
 /// The blocks of several segments, series by series in order of their numbers.
-fn by_series(segments: &[Arc<Segment>]) -> impl Iterator<Item = (u32, Vec<(&Segment, &Entry)>)> {
+fn by_series(segments: &[Arc<Segment>]) -> impl Iterator<Item = (u32, Vec<(&Segment, &[Entry])>)> {
     let mut rests: Vec<(&Segment, &[Entry])> =
         segments.iter().map(|segment| (segment.as_ref(), segment.entries())).collect();
     std::iter::from_fn(move || {
@@ -287,7 +318,9 @@ fn by_series(segments: &[Arc<Segment>]) -> impl Iterator<Item = (u32, Vec<(&Segm
         for (segment, rest) in &mut rests {
             let count = rest.iter().take_while(|entry| entry.series == series).count();
             let (own, after) = rest.split_at(count);
-            blocks.extend(own.iter().map(|entry| (*segment, entry)));
+            if !own.is_empty() {
+                blocks.push((*segment, own));
+            }
             *rest = after;
         }
         Some((series, blocks))

@@ -8,6 +8,7 @@
 pub mod block;
 pub mod catalog;
 pub mod engine;
+mod format;
 mod maintain;
 pub mod offline;
 pub mod page;
@@ -15,6 +16,7 @@ mod read;
 pub mod row;
 pub mod segment;
 pub mod series;
+pub mod sketch;
 
 use std::{collections::HashSet, path::PathBuf, time::Duration, time::Instant};
 
@@ -25,6 +27,7 @@ use crate::core::plan::Accounts;
 pub use engine::Fjall;
 pub use page::Position;
 pub use series::{Point, Resolution, Sample, SeriesFilter, SeriesId, SeriesMeta, Span};
+pub use sketch::Sketch;
 
 /// Where results are kept. One writer calls [`Self::recover`] and [`Self::commit`]; any number of
 /// readers call the rest. All block.
@@ -73,6 +76,13 @@ pub trait ResultStore: Send + Sync + 'static {
     fn points(&self, series: SeriesId, span: &Span, resolution: Resolution)
     -> Result<Vec<Point>, StoreError>;
 
+    /// How the numbers of a series were distributed in each hour that begins within the span, oldest first. Hours that
+    /// were rolled up before format 3 have an empty sketch.
+    ///
+    /// # Errors
+    /// As [`Self::samples`].
+    fn sketches(&self, series: SeriesId, span: &Span) -> Result<Vec<(u64, Sketch)>, StoreError>;
+
     /// Seal what is due, merge what is small, delete what is past its retention, and forget ids of more than two
     /// days. Commits and readers go on meanwhile; one thread at a time calls it.
     ///
@@ -104,7 +114,7 @@ pub struct Retention {
     pub hot: Duration,
     /// Results as they came, from when they were measured and stored.
     pub results: Duration,
-    /// Roll-ups, made of results when these go.
+    /// Roll-ups, made of results when their day is over.
     pub five_minutes: Duration,
     pub hours: Duration,
     /// Most bytes of sealed data: with more, the oldest goes early.
@@ -118,6 +128,8 @@ pub struct Maintained {
     pub sealed: u64,
     /// Written again with others into one segment.
     pub merged: u64,
+    /// Rolled up.
+    pub rolled_up: u64,
     /// Deleted; their roll-ups stay.
     pub expired: u64,
 }

@@ -6,13 +6,16 @@ use fjall::Readable;
 use protocol::{CheckResult, limits, query::ResultPage};
 
 use super::{
-    Point, Position, Resolution, Sample, Scan, SeriesId, Span, StoreError,
-    block::{Block, BlockError, rollup},
+    Point, Position, Resolution, Sample, Scan, SeriesId, Sketch, Span, StoreError,
+    block::{
+        Block, BlockError,
+        rollup::{self, Parts, Rolled},
+    },
     engine::{Fjall, HOUR_MS, Open, View, key, number},
+    maintain::roll,
     page::Collector,
     row::{self, Row, RowError, Wanted},
-    segment::{Entry, Partition, Segment},
-    series,
+    segment::{Entry, Partition, Segment, SegmentMeta},
 };
 
 impl Fjall {
@@ -22,7 +25,7 @@ impl Fjall {
         id: SeriesId,
         span: &Span,
     ) -> Result<Vec<Sample>, StoreError> {
-        self.samples_of(open, &open.view(), id, span)
+        self.samples_of(open, &open.view(), id, span, |_| true)
     }
 
     fn samples_of(
@@ -31,6 +34,7 @@ impl Fjall {
         view: &View,
         id: SeriesId,
         span: &Span,
+        keep: fn(&SegmentMeta) -> bool,
     ) -> Result<Vec<Sample>, StoreError> {
         let mut samples = Vec::new();
         let last = span.until_ms.saturating_sub(1);
@@ -43,7 +47,7 @@ impl Fjall {
             return Ok(samples);
         }
         let metric = (id.metric > 0).then_some(metric.as_str());
-        let results = |partition| !matches!(partition, Partition::Points(..));
+        let results = |meta: &SegmentMeta| !matches!(meta.partition, Partition::Points(..)) && keep(meta);
         for (segment, entry) in blocks(view, id.results, (span.from_ms, last), results) {
             let bytes = self.read_block(segment, entry)?;
             let read = Block::open(&bytes)
@@ -93,16 +97,38 @@ impl Fjall {
         span: &Span,
         resolution: Resolution,
     ) -> Result<Vec<Point>, StoreError> {
+        let rolled = self.read_rolled(open, id, span, (resolution, Parts::Numbers))?;
+        Ok(rolled.into_iter().map(|rolled| rolled.point).collect())
+    }
+
+    pub(super) fn read_sketches(
+        &self,
+        open: &Open,
+        id: SeriesId,
+        span: &Span,
+    ) -> Result<Vec<(u64, Sketch)>, StoreError> {
+        let rolled = self.read_rolled(open, id, span, (Resolution::Hour, Parts::All))?;
+        Ok(rolled.into_iter().map(|rolled| (rolled.point.at_ms, rolled.sketch)).collect())
+    }
+
+    fn read_rolled(
+        &self,
+        open: &Open,
+        id: SeriesId,
+        span: &Span,
+        (resolution, parts): (Resolution, Parts),
+    ) -> Result<Vec<Rolled>, StoreError> {
         let view = open.view();
         let Some(metric) = open.catalog().metric(id).map(|(_, _, metric)| metric.to_owned()) else {
             return Ok(Vec::new());
         };
-        let mut points = Vec::new();
+        let mut points: Vec<Rolled> = Vec::new();
         let last = span.until_ms.saturating_sub(1);
-        let kept = |partition| matches!(partition, Partition::Points(of, _) if of == resolution);
+        let kept =
+            |meta: &SegmentMeta| matches!(meta.partition, Partition::Points(of, _) if of == resolution);
         for (segment, entry) in blocks(&view, id.results, (span.from_ms, last), kept) {
             let bytes = self.read_block(segment, entry)?;
-            match rollup::decode(&bytes, |name| name == metric) {
+            match rollup::decode(&bytes, parts, |name| name == metric) {
                 Ok(metrics) => points.extend(metrics.into_iter().flat_map(|metric| metric.points)),
                 Err(error) => self.damaged_block(segment, entry, &error),
             }
@@ -110,9 +136,11 @@ impl Fjall {
         }
         // What is not rolled up yet. A point's samples are limited by time, not by number.
         let whole = Span { limit: usize::MAX, ..*span };
-        points.extend(series::points(&self.samples_of(open, &view, id, &whole)?, resolution));
-        let mut points = series::merged(points);
-        points.retain(|point| (span.from_ms..span.until_ms).contains(&point.at_ms));
+        for sample in self.samples_of(open, &view, id, &whole, |meta| !meta.rolled_up)? {
+            roll::add(&mut points, resolution, &sample);
+        }
+        let mut points = rollup::merged(points);
+        points.retain(|rolled| (span.from_ms..span.until_ms).contains(&rolled.point.at_ms));
         within(span, points.len())?;
         Ok(points)
     }
@@ -264,9 +292,9 @@ fn blocks<'a>(
     view: &'a View,
     number: u32,
     (from_ms, last_ms): (u64, u64),
-    keep: impl Fn(Partition) -> bool + 'a,
+    keep: impl Fn(&SegmentMeta) -> bool + 'a,
 ) -> impl Iterator<Item = (&'a Segment, &'a Entry)> {
-    view.segments.iter().filter(move |segment| keep(segment.meta.partition)).flat_map(move |segment| {
+    view.segments.iter().filter(move |segment| keep(&segment.meta)).flat_map(move |segment| {
         let inside = segment.meta.max_at_ms >= from_ms && segment.meta.min_at_ms <= last_ms;
         let entries = if inside { segment.of_series(number) } else { &[] };
         let wanted = entries.iter().filter(move |entry| segment.may_hold(entry, from_ms, last_ms));

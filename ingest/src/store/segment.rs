@@ -35,6 +35,8 @@ pub struct SegmentMeta {
     /// Results, or points.
     pub count: u64,
     pub bytes: u64,
+    /// Whether the results in it are counted in segments of points. Always false for points.
+    pub rolled_up: bool,
 }
 
 /// Segments of the same partition are merged, and go when its time is over.
@@ -104,8 +106,15 @@ impl SegmentWriter {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         let mut file = BufWriter::with_capacity(256 * 1024, file);
         file.write_all(MAGIC)?;
-        let meta =
-            SegmentMeta { partition, min_at_ms: u64::MAX, max_at_ms: 0, stored_ms: 0, count: 0, bytes: 0 };
+        let meta = SegmentMeta {
+            partition,
+            min_at_ms: u64::MAX,
+            max_at_ms: 0,
+            stored_ms: 0,
+            count: 0,
+            bytes: 0,
+            rolled_up: false,
+        };
         Ok(Self { file, meta, offset: MAGIC.len() as u64, blocks: Vec::new() })
     }
 
@@ -244,6 +253,16 @@ impl Segment {
         let at = |seconds: u32| self.base_ms.saturating_add(u64::from(seconds).saturating_mul(1000));
         (entry.last_s == FAR || at(entry.last_s) >= from_ms)
             && (entry.first_s == FAR || at(entry.first_s) <= last_ms)
+    }
+
+    /// When the block begins and ends, to the second, in milliseconds since 1970.
+    #[must_use]
+    pub fn span(&self, entry: &Entry) -> (u64, u64) {
+        let at = |seconds: u32| match seconds {
+            FAR => u64::MAX,
+            seconds => self.base_ms.saturating_add(u64::from(seconds).saturating_mul(1000)),
+        };
+        (at(entry.first_s), at(entry.last_s))
     }
 
     /// # Errors

@@ -155,8 +155,8 @@ fn status_index(status: Status) -> usize {
 }
 
 /// The points of samples that are in order of time.
-#[must_use]
-pub fn points(samples: &[Sample], resolution: Resolution) -> Vec<Point> {
+#[cfg(test)]
+pub(crate) fn points(samples: &[Sample], resolution: Resolution) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
     for sample in samples {
         let start = resolution.start(sample.at_ms);
@@ -170,20 +170,6 @@ pub fn points(samples: &[Sample], resolution: Resolution) -> Vec<Point> {
         }
     }
     points
-}
-
-/// The points in order of time, those of the same time made one.
-#[must_use]
-pub fn merged(mut points: Vec<Point>) -> Vec<Point> {
-    points.sort_by_key(|point| point.at_ms);
-    let mut one: Vec<Point> = Vec::with_capacity(points.len());
-    for point in points {
-        match one.last_mut() {
-            Some(last) if last.at_ms == point.at_ms => last.merge(&point),
-            _ => one.push(point),
-        }
-    }
-    one
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use ingest::{
     core::plan::Accounts,
     store::{
         Commit, Fjall, Maintained, Point, Resolution, ResultStore, Retention, Sample, Scan, SeriesFilter,
-        SeriesId, SeriesMeta, Span, StoreError,
+        SeriesId, SeriesMeta, Sketch, Span, StoreError,
     },
 };
 use protocol::query::ResultPage;
@@ -69,6 +69,9 @@ impl ResultStore for Faulty {
         resolution: Resolution,
     ) -> Result<Vec<Point>, StoreError> {
         self.inner.points(series, span, resolution)
+    }
+    fn sketches(&self, series: SeriesId, span: &Span) -> Result<Vec<(u64, Sketch)>, StoreError> {
+        self.inner.sketches(series, span)
     }
     fn maintain(&self, now_ms: u64, retention: &Retention) -> Result<Maintained, StoreError> {
         self.inner.maintain(now_ms, retention)

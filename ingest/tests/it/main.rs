@@ -8,3 +8,4 @@ mod pipeline;
 mod predictions;
 mod prometheus;
 mod store;
+mod tool;

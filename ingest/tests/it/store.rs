@@ -1,5 +1,6 @@
 //! The store on a real disk, without a broker.
 
+mod formats;
 mod space;
 
 use std::{
@@ -151,11 +152,11 @@ fn a_store_of_a_newer_version_is_refused() {
     drop(open(folder.path()));
     let database = fjall::Database::builder(folder.path().join("db")).open().unwrap();
     let meta = database.keyspace("meta", fjall::KeyspaceCreateOptions::default).unwrap();
-    meta.insert("format", [3]).unwrap();
+    meta.insert("format", [4]).unwrap();
     drop((meta, database));
     let store = Fjall::new(folder.path(), 0, Counter::default()).unwrap();
     let error = store.recover().unwrap_err().to_string();
-    assert!(error.contains("are of format 3, this version reads up to 2"), "{error}");
+    assert!(error.contains("are of format 4, this version reads up to 3"), "{error}");
 }
 
 /// A small disk of a test's own, gone with its value. `None` where mounting is not allowed.

@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{
-    Reply, admin, alert, attend, audit, config, log, predict, query, result, rollout, run, series, sign_in,
-    signed, stored,
+    Reply, admin, alert, archive, attend, audit, config, decommission, log, predict, query, result, rollout,
+    run, series, sign_in, signed, stored, transfer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -121,6 +121,20 @@ const READERS: &[(&str, Reader)] = &[
     ("silence_query", reads::<attend::SilenceQuery>),
     ("why", reads::<attend::Why>),
     ("why_query", reads::<attend::WhyQuery>),
+    ("archive_line", reads::<archive::Line>),
+    ("archive_line_alerter", reads::<archive::Line>),
+    ("archive_line_end", reads::<archive::Line>),
+    ("piece_query", reads::<transfer::PieceQuery>),
+    ("piece", reads::<transfer::Piece>),
+    ("piece_put", reads::<transfer::PiecePut>),
+    ("piece_taken", reads::<transfer::PieceTaken>),
+    ("transfer_end", reads::<transfer::TransferEnd>),
+    ("transfer_ended", reads::<transfer::TransferEnded>),
+    ("restore_request", reads::<archive::RestoreRequest>),
+    ("restore_state", reads::<archive::RestoreState>),
+    ("host_decommission", reads::<decommission::HostDecommission>),
+    ("decommissioned_list", reads::<decommission::DecommissionedList>),
+    ("config_log_host_decommissioned", reads::<log::LogRecord>),
 ];
 
 #[test]

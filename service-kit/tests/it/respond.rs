@@ -105,3 +105,15 @@ async fn answers_go_on_after_the_broker_came_back() {
     let client = server.client().await;
     eventually("an answer", SOON, || ask(&client, 3)).await;
 }
+
+#[tokio::test]
+async fn an_answer_may_take_as_long_as_was_said_whatever_the_client_itself_allows() {
+    let server = NatsServer::start().await;
+    let ctx = context(&server).await;
+    respond(&ctx, SUBJECT, Limits::default(), |_, question: i64| async move { Ok(question * 2) })
+        .await
+        .unwrap();
+    let impatient = async_nats::ConnectOptions::new().request_timeout(Some(Duration::from_nanos(1)));
+    let client = impatient.connect(server.url()).await.unwrap();
+    assert_eq!(ask(&client, 21).await.unwrap(), 42);
+}

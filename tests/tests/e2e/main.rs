@@ -5,6 +5,7 @@ mod changes;
 mod enrolment;
 mod failures;
 mod first_session;
+mod moving;
 mod outages;
 mod predictions;
 mod queries;

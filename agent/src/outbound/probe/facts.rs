@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::core::{
     builtin::memory_total,
     facts::{
-        Machine, Traces, boot_time, cloud, container, cpu_model, os_family, os_release, package_manager,
-        virtualization,
+        Machine, Traces, boot_time, cloud, container, cpu_model, machine_id, os_family, os_release,
+        package_manager, virtualization,
     },
 };
 
@@ -66,6 +66,7 @@ pub fn detect() -> Facts {
         ("cpu_model", cpu_model(&cpuinfo).map(Value::from)),
         ("cpus", cpus.map(Value::from)),
         ("memory_bytes", memory.filter(|bytes| *bytes > 0).map(Value::from)),
+        ("machine_id", machine_id(&text("/etc/machine-id")).map(Value::from)),
         ("hostname", Some(crate::settings::hostname().into())),
         ("virtualization", Some(virtualization(&machine).into())),
         ("container", container.map(Value::from)),

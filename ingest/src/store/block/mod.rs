@@ -92,13 +92,11 @@ pub fn encode(results: &[CheckResult]) -> Result<Vec<u8>, BlockError> {
     }
     let of = |number: fn(&CheckResult) -> u64| results.iter().map(number).collect::<Vec<u64>>();
     let mut body = Sections::default();
-    body.ints(&of(|result| result.at_ms));
+    body.times(&of(|result| result.at_ms));
     body.ints(&of(|result| result.seq));
     body.ints(&of(|result| result.duration_ms));
-    body.texts(&shapes.texts)?;
-    body.ints(&shapes.of);
-    body.texts(&outputs.texts)?;
-    body.ints(&outputs.of);
+    body.dictionary(&shapes)?;
+    body.dictionary(&outputs)?;
     body.floats(&values);
     body.ints(&cpu);
     body.ints(&memory);
@@ -275,7 +273,10 @@ impl<'a> Block<'a> {
     }
 
     fn texts(&self, section: Section) -> Result<Vec<Vec<u8>>, BlockError> {
-        read_packed(self.section(section, 0)?)
+        match self.section(section, 0)? {
+            [] => Ok(vec![Vec::new()]),
+            bytes => read_packed(bytes),
+        }
     }
 }
 
@@ -311,13 +312,26 @@ impl Sections {
         self.section(|body| column::put_ints(values, body));
     }
 
+    fn times(&mut self, values: &[u64]) {
+        self.section(|body| column::put_times(values, body));
+    }
+
     fn floats(&mut self, values: &[f64]) {
         self.section(|body| column::put_floats(values, body));
     }
 
-    fn texts(&mut self, texts: &[Vec<u8>]) -> Result<(), BlockError> {
-        let packed = write_packed(&texts)?;
+    /// Texts, then which of them each result has. Nothing at all when there is but the empty text.
+    fn dictionary(&mut self, dictionary: &Dictionary) -> Result<(), BlockError> {
+        let packed = match dictionary.texts.as_slice() {
+            [only] if only.is_empty() => Vec::new(),
+            texts => write_packed(&texts)?,
+        };
         self.section(|body| body.extend_from_slice(&packed));
+        self.section(|body| {
+            if dictionary.texts.len() > 1 {
+                column::put_ints(&dictionary.of, body);
+            }
+        });
         Ok(())
     }
 

@@ -135,6 +135,6 @@ proptest! {
             let _results = block.results(&agent, &check, |_| true);
             let _samples = block.samples(None, (0, u64::MAX), &mut Vec::new());
         }
-        let _points = rollup::decode(&framed, |_| true);
+        let _points = rollup::decode(&framed, rollup::Parts::All, |_| true);
     }
 }

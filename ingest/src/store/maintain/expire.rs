@@ -1,17 +1,17 @@
-//! From results into roll-ups when their time is over, and away.
+//! What is past its retention goes. Results leave their roll-ups behind.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use protocol::{CheckResult, duration::millis};
+use protocol::duration::millis;
 
-use super::{Switch, Writers, by_series, merge::partitions};
+use super::{
+    Switch, Writers,
+    merge::{not_rolled_up, partitions},
+};
 use crate::store::{
-    Resolution, Retention, Sample, StoreError,
-    block::rollup::MetricPoints,
+    Resolution, Retention, StoreError,
     engine::{DAY_MS, Fjall, ID_DAYS, Open, id_key},
-    read::push_samples,
     segment::{Partition, Segment},
-    series,
 };
 
 /// Ids deleted in one write.
@@ -62,7 +62,7 @@ impl Fjall {
             Partition::Day(_) => {
                 results = group.iter().map(|segment| segment.meta.count).sum();
                 let mut writers = Writers::new(self, open);
-                let filled = self.roll_up(group, &mut writers);
+                let filled = self.fill_points(&not_rolled_up(group), &mut writers);
                 switch.new = writers.finish(filled)?;
             }
             // Their times are not to be trusted, or they are long over.
@@ -71,31 +71,6 @@ impl Fjall {
         }
         self.switch(open, switch)?;
         Ok(results)
-    }
-
-    fn roll_up(&self, group: &[Arc<Segment>], writers: &mut Writers<'_>) -> Result<(), StoreError> {
-        for (series, blocks) in by_series(group) {
-            let results = self.results_of(writers.open, series, &blocks)?;
-            let samples = samples_of(&results);
-            for resolution in Resolution::ALL {
-                let mut parts = BTreeMap::<Partition, Vec<MetricPoints>>::new();
-                for (metric, samples) in &samples {
-                    for point in series::points(samples, resolution) {
-                        let part = parts.entry(Partition::of_points(resolution, point.at_ms)).or_default();
-                        match part.last_mut() {
-                            Some(own) if own.metric == *metric => own.points.push(point),
-                            _ => {
-                                part.push(MetricPoints { metric: (*metric).to_owned(), points: vec![point] })
-                            }
-                        }
-                    }
-                }
-                for (partition, metrics) in parts {
-                    writers.add_points(partition, series, &metrics)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     pub(in crate::store) fn expire_ids(&self, open: &Open, now_ms: u64) -> Result<(), StoreError> {
@@ -126,20 +101,4 @@ fn is_over(partition: Partition, group: &[Arc<Segment>], now_ms: u64, retention:
         Partition::Stray(_) => stored_before(),
         Partition::Points(..) => partition.end_ms() <= before_ms,
     }
-}
-
-/// The samples of every metric; the results' own values have the empty name.
-fn samples_of(results: &[CheckResult]) -> BTreeMap<&str, Vec<Sample>> {
-    let mut all = BTreeMap::<&str, Vec<Sample>>::new();
-    for result in results {
-        push_samples(result, None, all.entry("").or_default());
-        for metric in &result.metrics {
-            let sample = Sample { at_ms: result.at_ms, value: metric.value, status: result.status };
-            // A metric without a name has no series of its own.
-            if !metric.name.is_empty() {
-                all.entry(&metric.name).or_default().push(sample);
-            }
-        }
-    }
-    all
 }

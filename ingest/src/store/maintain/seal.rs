@@ -93,7 +93,8 @@ impl Fjall {
         for (numbers, hashes) in passes(writers.open, &survey.bytes) {
             for (series, results) in self.pass(view, survey, &numbers, &hashes, writers)? {
                 for (partition, results) in results {
-                    writers.add_results(partition, series, &results)?;
+                    let mut results = results.into_iter();
+                    writers.add_results(partition, series, || Ok(results.next()))?;
                 }
             }
         }

@@ -26,6 +26,7 @@ enum Step {
     /// Each with the number of steps after which the process dies; most numbers are more than there are.
     Seal(u64),
     Merge(u64),
+    RollUp(u64),
     /// Days that pass before.
     Expire(u64, u64),
     Reopen,
@@ -45,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => vec(result, 1..30).prop_map(Step::Commit),
         2 => deaths().prop_map(Step::Seal),
         2 => deaths().prop_map(Step::Merge),
+        2 => deaths().prop_map(Step::RollUp),
         1 => (0u64..4, deaths()).prop_map(|(days, deaths)| Step::Expire(days, deaths)),
         1 => Just(Step::Reopen),
         1 => Just(Step::NextDay),
@@ -122,7 +124,12 @@ impl World {
             Step::Seal(deaths) => {
                 self.dies(*deaths, |store| store.with_open(|open| store.seal_now(open, self.now_ms)))
             }
-            Step::Merge(deaths) => self.dies(*deaths, |store| store.with_open(|open| store.merge_all(open))),
+            Step::Merge(deaths) => {
+                self.dies(*deaths, |store| store.with_open(|open| store.merge_all(open, self.now_ms, |_| {})))
+            }
+            Step::RollUp(deaths) => {
+                self.dies(*deaths, |store| store.with_open(|open| store.roll_up(open, self.now_ms)))
+            }
             Step::Expire(days, deaths) => {
                 self.store.with_open(|open| self.store.seal_now(open, self.now_ms)).unwrap();
                 self.now_ms += days * DAY_MS;
@@ -251,6 +258,12 @@ impl World {
                     points.iter().map(|p| (p.at_ms, p.count, p.min, p.max, p.statuses)).collect()
                 };
                 assert_eq!(counts(&points), counts(&series::points(&ever, resolution)));
+                if resolution == Resolution::Hour {
+                    let sketches = self.store.sketches(meta.id, &within).unwrap();
+                    let sketched: Vec<_> =
+                        sketches.iter().map(|(at_ms, own)| (*at_ms, own.count())).collect();
+                    assert_eq!(sketched, points.iter().map(|p| (p.at_ms, p.count)).collect::<Vec<_>>());
+                }
             }
         }
     }
@@ -266,4 +279,82 @@ proptest! {
             world.check();
         }
     }
+}
+
+/// Results of one check, each with so much output, at so many seconds of a day.
+fn commit_outputs(store: &Fjall, now_ms: u64, seconds: std::ops::Range<u64>, output: usize) {
+    let results: Vec<CheckResult> = seconds
+        .map(|second| {
+            let mut result = result(0, TODAY * DAY_MS + second * 1000, 7 * 10 + 1, second + 1);
+            result.output = format!("{second} ").repeat(output / 4);
+            result
+        })
+        .collect();
+    let json: Vec<Vec<u8>> = results.iter().map(|result| protocol::encode(result).unwrap()).collect();
+    let results = results.iter().zip(&json).map(|(result, json)| NewResult { result, json }).collect();
+    let (accounts, ids) = (&Accounts::new(), &HashSet::new());
+    store.commit(&Commit { now_ms, results, accounts, ids }).unwrap();
+}
+
+/// A day of one check with large outputs, in several segments of several blocks.
+const SEGMENTS: u64 = 6;
+const EACH: u64 = 150;
+
+fn large_day() -> (tempfile::TempDir, Fjall) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for segment in 0..SEGMENTS {
+        let now_ms = TODAY * DAY_MS + segment;
+        commit_outputs(&store, now_ms, segment * EACH..(segment + 1) * EACH, 40_000);
+        store.with_open(|open| store.seal_now(open, now_ms)).unwrap();
+    }
+    (folder, store)
+}
+
+#[test]
+fn g10_merging_and_rolling_up_hold_a_block_of_each_segment_however_large_the_day() {
+    let (_folder, store) = large_day();
+    let tomorrow = (TODAY + 1) * DAY_MS + 3 * 3_600_000;
+    let whole = SEGMENTS * EACH * 40_000;
+    let most = SEGMENTS * (BLOCK_TEXT as u64 + 200_000);
+    assert!(most * 4 < whole, "the bound tells something");
+    assert_eq!(store.with_open(|open| store.roll_up(open, tomorrow)).unwrap(), SEGMENTS * EACH);
+    let rolling = store.most_in_hand.swap(0, Ordering::Relaxed);
+    assert_eq!(store.with_open(|open| store.merge_all(open, tomorrow, |_| {})).unwrap(), SEGMENTS * EACH);
+    let merging = store.most_in_hand.load(Ordering::Relaxed);
+    for held in [rolling, merging] {
+        assert!(held > BLOCK_TEXT as u64 / 2 && held < most, "{held} bytes in hand of {whole}");
+    }
+    let days = store.with_open(|open| Ok(merge::partitions(open))).unwrap();
+    assert_eq!(days[&Partition::Day(TODAY)].len(), 1);
+    assert!(days[&Partition::Day(TODAY)][0].meta.rolled_up);
+}
+
+#[test]
+fn a_day_that_is_rolled_up_is_told_without_its_results() {
+    let (_folder, store) = large_day();
+    let meta = store.series(&SeriesFilter { metric: Some("m".into()), ..SeriesFilter::default() }).unwrap();
+    let span = || Span {
+        from_ms: 0,
+        until_ms: u64::MAX,
+        limit: 1000,
+        deadline: Instant::now() + Duration::from_secs(60),
+    };
+    let read = || (store.points(meta[0].id, &span(), Resolution::Hour), store.sketches(meta[0].id, &span()));
+    let before = format!("{:?}", read());
+    let soon = (TODAY + 1) * DAY_MS + 3_600_000;
+    assert_eq!(store.with_open(|open| store.roll_up(open, soon)).unwrap(), 0, "late results may still come");
+    let later = soon + 3_600_000;
+    assert_eq!(store.with_open(|open| store.roll_up(open, later)).unwrap(), SEGMENTS * EACH);
+    assert_eq!(store.with_open(|open| store.roll_up(open, later)).unwrap(), 0, "once");
+    assert_eq!(format!("{:?}", read()), before);
+    // Nothing of the results is looked at any more: their files could as well be damaged.
+    for segment in store.with_open(|open| Ok(open.view().segments)).unwrap() {
+        if segment.meta.rolled_up {
+            let path = segment::path(&store.blocks(), segment.number);
+            fs::write(&path, vec![0; usize::try_from(segment.meta.bytes).unwrap()]).unwrap();
+        }
+    }
+    assert_eq!(format!("{:?}", read()), before);
+    assert_eq!(store.damaged.get(), 0);
 }

@@ -19,13 +19,13 @@ use crate::fixture::{LIMIT, json};
 const DAY: u64 = 24 * 3_600_000;
 const MIB: u64 = 1 << 20;
 
-fn open(folder: &Path) -> (Fjall, Accounts) {
+pub(super) fn open(folder: &Path) -> (Fjall, Accounts) {
     let store = Fjall::new(folder, 0, Counter::default()).unwrap();
     let accounts = store.recover().unwrap();
     (store, accounts)
 }
 
-fn keep(days: u64) -> Retention {
+pub(super) fn keep(days: u64) -> Retention {
     let results = Duration::from_secs(days * 86_400);
     Retention { hot: Duration::ZERO, results, five_minutes: results, hours: results, max_bytes: u64::MAX }
 }
@@ -52,7 +52,12 @@ fn noise(seed: &mut u64, len: usize) -> String {
 }
 
 /// One batch of results of one check with as many bytes of output each.
-fn commit(store: &Fjall, now_ms: u64, seqs: std::ops::Range<u64>, output: &mut dyn FnMut() -> String) {
+pub(super) fn commit(
+    store: &Fjall,
+    now_ms: u64,
+    seqs: std::ops::Range<u64>,
+    output: &mut dyn FnMut() -> String,
+) {
     let texts: Vec<String> = seqs
         .map(|seq| {
             let json = json("web-01", "disk", seq, now_ms - DAY + seq);
@@ -66,7 +71,7 @@ fn commit(store: &Fjall, now_ms: u64, seqs: std::ops::Range<u64>, output: &mut d
     store.commit(&Commit { now_ms, results: new.collect(), accounts, ids }).unwrap();
 }
 
-fn page_all(store: &Fjall) -> Vec<CheckResult> {
+pub(super) fn page_all(store: &Fjall) -> Vec<CheckResult> {
     let mut scan = Scan {
         agent: None,
         check: None,
@@ -125,7 +130,7 @@ async fn what_was_sealed_or_dropped_is_gone_from_the_disk() {
 /// them. Three agents; web-02 lacks its third result; ids of four submissions; one result from 1970.
 const FORMAT_1: &str = include_str!("../../data/store-format-1.txt");
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(super) fn unhex(text: &str) -> Vec<u8> {
     let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
     pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
@@ -167,5 +172,5 @@ fn g1_a_store_of_format_1_opens_keeps_all_and_goes_on() {
     let (store, again) = open(folder.path());
     assert_eq!(text(page_all(&store)), before);
     assert_eq!(again.len(), accounts.len());
-    assert_eq!(store.check().unwrap().damaged, Vec::<String>::new());
+    assert_eq!(store.check(&mut |_, _| {}).unwrap().damaged, []);
 }
