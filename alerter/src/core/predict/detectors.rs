@@ -159,10 +159,10 @@ impl Detectors {
         self.evicted += go as u64;
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(&CheckName, &Arc<str>) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl Fn(&AgentId, &CheckName, &Arc<str>) -> bool) {
         let Self { watched, gone, .. } = self;
         watched.retain(|agent, check, one| {
-            let keeps = keep(check, &one.metric);
+            let keeps = keep(agent, check, &one.metric);
             if !keeps {
                 gone.push(key(agent, check, one));
             }

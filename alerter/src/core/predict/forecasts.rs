@@ -4,7 +4,7 @@
 //! answer that is too old is none. All times are a steady clock's.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -203,6 +203,10 @@ impl Forecasts {
             let (group, metric) = (one.group.clone(), Arc::clone(&one.metric));
             keep(&one.check, &Prediction::Outlier { group, metric })
         });
+    }
+
+    pub(super) fn without_hosts(&mut self, gone: &HashSet<AgentId>) {
+        self.series.retain(|agent, ..| !gone.contains(agent));
     }
 
     /// At most `limit` questions that are due, longest first. They are under way from now on.

@@ -6,6 +6,8 @@ mod forecasts;
 mod foresee;
 mod per_series;
 
+use std::collections::HashSet;
+
 use documents::Prediction;
 use protocol::{AgentId, CheckName, attend};
 
@@ -28,12 +30,21 @@ pub struct Predictions {
 impl Predictions {
     /// Forget what no rule asks for any more.
     pub fn keep_asked(&mut self, book: &RuleBook) {
-        self.detectors
-            .retain(|check, metric| book.of_check(check).is_some_and(|rules| rules.detects.contains(metric)));
+        self.detectors.retain(|_, check, metric| {
+            book.of_check(check).is_some_and(|rules| rules.detects.contains(metric))
+        });
         self.forecasts.retain(|check, prediction| {
             let rules = book.of_check(check).into_iter().flat_map(|rules| &rules.rules);
             rules.flat_map(|rule| rule.predictions()).any(|asked| forecasts::slot_of(asked) == *prediction)
         });
+    }
+
+    /// Forget all that is of these hosts.
+    pub fn without_hosts(&mut self, gone: &HashSet<AgentId>) {
+        if !gone.is_empty() {
+            self.detectors.retain(|agent, ..| !gone.contains(agent));
+            self.forecasts.without_hosts(gone);
+        }
     }
 
     /// Take a result in whose place is after all before it.
