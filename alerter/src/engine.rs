@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use crate::{
     core::{Alerts, Draft, HostInfo, Incoming, Mutes, RuleBook, World, mute::CompiledSilence},
     metrics::Metrics,
+    settings::PredictSettings,
     store::{Delivery, Store, StoreError},
 };
 
@@ -32,6 +33,8 @@ const SETTLED_KEPT_MS: u64 = 8 * DAY_MS;
 /// A series of which nothing comes is forgotten after this time.
 const SERIES_KEPT_MS: u64 = 2 * DAY_MS;
 const DAY_MS: u64 = 86_400_000;
+
+mod predictions;
 
 pub struct Engine {
     store: Arc<Store>,
@@ -51,6 +54,7 @@ pub struct Engine {
     started: Instant,
     metrics: Metrics,
     outbox: Arc<Notify>,
+    saving: predictions::Saving,
 }
 
 /// The world as an engine sees it. Not a method: the alerts change meanwhile.
@@ -77,10 +81,13 @@ impl Engine {
     pub fn new(
         store: Arc<Store>,
         freshness_ms: u64,
+        predict: &PredictSettings,
         metrics: Metrics,
         outbox: Arc<Notify>,
     ) -> Result<Self, StoreError> {
-        let (alerts, by_hand) = kept(&store)?;
+        let (mut alerts, by_hand) = kept(&store)?;
+        let (predictions, saving) = predictions::restored(&store, predict)?;
+        alerts.predictions = predictions;
         let mut engine = Self {
             store,
             alerts,
@@ -95,6 +102,7 @@ impl Engine {
             started: Instant::now(),
             metrics,
             outbox,
+            saving,
         };
         engine.compile_mutes();
         engine.count_alerts();
@@ -119,7 +127,10 @@ impl Engine {
     /// # Errors
     /// When the alerts cannot be read from the store.
     pub fn reload(&mut self) -> Result<(), StoreError> {
-        (self.alerts, self.by_hand) = kept(&self.store)?;
+        let (mut alerts, by_hand) = kept(&self.store)?;
+        // No archive holds what was learned: it goes on.
+        alerts.predictions = std::mem::take(&mut self.alerts.predictions);
+        (self.alerts, self.by_hand) = (alerts, by_hand);
         self.unwritten = None;
         self.compile_mutes();
         self.count_alerts();
@@ -201,9 +212,10 @@ impl Engine {
         self.metrics.rules.set(gauge(book.len() - book.broken.len()));
         self.metrics.rules_broken.set(gauge(book.broken.len()));
         self.metrics.rules_failing.set(gauge(self.alerts.failing()));
+        self.alerts.predictions.keep_asked(&book);
         self.book = book;
         self.compile_mutes();
-        Ok(())
+        self.first_mark(now_ms)
     }
 
     /// Silences of documents and of hands. One that cannot be compiled mutes nothing.
@@ -313,7 +325,8 @@ impl Engine {
         let Some((alert, journal)) = found else { return Ok(None) };
         let deliveries = self.store.deliveries_of(&alert.id)?;
         let notifications = deliveries.into_iter().map(|(id, delivery)| told(id, delivery)).collect();
-        Ok(Some(Why { alert, journal, notifications }))
+        let predictions = self.predictions_of(&alert);
+        Ok(Some(Why { alert, journal, notifications, predictions }))
     }
 
     /// Somebody looks after an alert until `until_ms`; `None` takes that back. The alert, or `None`: there is none of that
@@ -411,11 +424,12 @@ impl Engine {
     }
 
     /// Each pair of rule and host is logged once, until it has an answer or the rules change.
-    fn report(&self, draft: &Draft) {
+    fn report(&mut self, draft: &Draft) {
         self.metrics.results_late.inc_by(draft.late);
         self.metrics.evaluations.inc_by(draft.evaluations);
         self.metrics.expression_errors.inc_by(draft.failures);
         self.metrics.dropped.inc_by(draft.dropped);
+        self.count_predictions();
         for (key, error) in &draft.failed {
             tracing::warn!(agent = %key.agent, rule = %key.rule, %error, "a rule has no answer on this host");
         }

@@ -30,6 +30,13 @@ pub struct Metrics {
     pub notifications_postponed: Counter,
     pub receivers_failing: Gauge,
     pub attempts_failed: Counter,
+    pub detectors: Gauge,
+    pub detectors_evicted: Counter,
+    pub anomaly_values_late: Counter,
+    pub forecasts: Gauge,
+    pub forecasts_made: Counter,
+    pub forecasts_failed: Counter,
+    pub forecasts_refused: Counter,
 }
 
 impl Metrics {
@@ -64,6 +71,27 @@ impl Metrics {
             &self.notifications_postponed,
         );
         counter("attempts_failed", "Attempts to deliver that failed", &self.attempts_failed);
+        counter(
+            "detectors_evicted",
+            "Detectors of unusual values forgotten, since there were too many",
+            &self.detectors_evicted,
+        );
+        counter(
+            "anomaly_values_late",
+            "Values that came after newer ones, which taught no detector",
+            &self.anomaly_values_late,
+        );
+        counter("forecasts_made", "Forecasts and comparisons of hosts that were made", &self.forecasts_made);
+        counter(
+            "forecasts_failed",
+            "Forecasts that ingest did not or could not make",
+            &self.forecasts_failed,
+        );
+        counter(
+            "forecasts_refused",
+            "Forecasts not asked for, since there are too many",
+            &self.forecasts_refused,
+        );
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("rules", "Rules in force", &self.rules);
         gauge("rules_broken", "Rules that cannot be compiled", &self.rules_broken);
@@ -82,6 +110,8 @@ impl Metrics {
             "Receivers that failed so often that one attempt at a time is made",
             &self.receivers_failing,
         );
+        gauge("detectors", "Numbers of which a detector learns what is usual", &self.detectors);
+        gauge("forecasts", "Forecasts and comparisons of hosts that rules ask for", &self.forecasts);
         gauge("outbox", "Transitions not yet published", &self.outbox);
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     core::RuleBook,
     engine::{Engine, Shared},
-    inbound::{archive, attend, clock, documents::Reader, letters, queries, results},
+    inbound::{archive, attend, clock, documents::Reader, letters, predictions, queries, results},
     metrics::Metrics,
     outbound::{
         ledger::Ledger,
@@ -36,11 +36,11 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let metrics = Metrics::register(&ctx);
     let wake = Arc::new(Notify::new());
     let (data, freshness) = (settings.data.clone(), millis(settings.freshness));
-    let (counted, waking) = (metrics.clone(), Arc::clone(&wake));
+    let (counted, waking, predict) = (metrics.clone(), Arc::clone(&wake), settings.predict.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let store = Arc::new(Store::open(&data)?);
         archive::finish(&store, &data)?;
-        let engine = Engine::new(Arc::clone(&store), freshness, counted, waking)?;
+        let engine = Engine::new(Arc::clone(&store), freshness, &predict, counted, waking)?;
         let disabled = DisabledReceivers::open(&store)?;
         anyhow::Ok((store, engine, disabled))
     });
@@ -68,6 +68,9 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let outbox = Outbox { ctx: ctx.clone(), store, wake, metrics: metrics.clone() };
     ctx.tasks.spawn("outbox", outbox.run());
     ctx.tasks.spawn("sweep", sweep(ctx.clone(), engine.clone()));
+    let asked = predictions::ask(ctx.clone(), engine.clone(), settings.predict.forecasts_at_once);
+    ctx.tasks.spawn("forecasts", asked);
+    ctx.tasks.spawn("detectors", predictions::save(ctx.clone(), engine.clone()));
     ctx.ready.unmet(RULES, "waiting for config-service");
     let reader = Reader {
         ctx: ctx.clone(),

@@ -3,12 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
+use protocol::duration::millis;
 use service_kit::{
     process::ServiceSettings,
     settings::{Common, duration},
 };
 
-use crate::core::guard::Policy;
+use crate::core::{guard::Policy, predict::Pace};
 
 /// Watches results, raises alerts by rules, and tells receivers
 #[derive(Debug, Clone, Parser)]
@@ -52,6 +53,42 @@ pub struct Settings {
     /// How often rules, receivers and hosts are read anew; changes of documents come at once
     #[arg(long, env = "DOGWATCH_ALERTER_POLL", value_name = "DURATION", default_value = "30s", value_parser = poll)]
     pub poll: Duration,
+    #[command(flatten)]
+    pub predict: PredictSettings,
+}
+
+/// Predictions in rules
+#[derive(Debug, Clone, Parser)]
+pub struct PredictSettings {
+    /// Most numbers of which detectors learn what is usual, 4 KiB each; those not used for longest go first
+    #[arg(long, env = "DOGWATCH_ALERTER_DETECTORS", value_name = "N", default_value_t = 20_000, value_parser = many)]
+    pub detectors: usize,
+    /// How long what a detector learned may wait until it is saved; after a crash it is learned from the stream again
+    #[arg(long, env = "DOGWATCH_ALERTER_DETECTORS_SAVE_EVERY", value_name = "DURATION", default_value = "5m", value_parser = poll)]
+    pub detectors_save_every: Duration,
+    /// How often each forecast and comparison of hosts is made anew
+    #[arg(long, env = "DOGWATCH_ALERTER_FORECAST_EVERY", value_name = "DURATION", default_value = "10m", value_parser = poll)]
+    pub forecast_every: Duration,
+    /// A forecast that is older counts as none
+    #[arg(long, env = "DOGWATCH_ALERTER_FORECAST_MAX_AGE", value_name = "DURATION", default_value = "1h", value_parser = poll)]
+    pub forecast_max_age: Duration,
+    /// Most forecasts and comparisons that rules may ask for
+    #[arg(long, env = "DOGWATCH_ALERTER_FORECASTS", value_name = "N", default_value_t = 20_000, value_parser = many)]
+    pub forecasts: usize,
+    /// Forecasts made at once; each takes at most a quarter of a core of ingest
+    #[arg(long, env = "DOGWATCH_ALERTER_FORECASTS_AT_ONCE", value_name = "N", default_value_t = 2, value_parser = few)]
+    pub forecasts_at_once: usize,
+}
+
+impl PredictSettings {
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace {
+            every_ms: millis(self.forecast_every),
+            max_age_ms: millis(self.forecast_max_age),
+            most: self.forecasts,
+        }
+    }
 }
 
 impl ServiceSettings for Settings {
@@ -84,6 +121,20 @@ fn concurrency(text: &str) -> Result<usize, String> {
     }
 }
 
+fn many(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(value) if (1..=1_000_000).contains(&value) => Ok(value),
+        _ => Err("a number from 1 to 1000000".to_owned()),
+    }
+}
+
+fn few(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(value) if (1..=64).contains(&value) => Ok(value),
+        _ => Err("a number from 1 to 64".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +150,9 @@ mod tests {
             ("--webhook-concurrency", "0", "from 1 to 1000"),
             ("--poll", "1ms", "at least 1s"),
             ("--receiver-networks", "all", "is none of public, private, loopback"),
+            ("--detectors", "0", "from 1 to 1000000"),
+            ("--forecasts-at-once", "65", "from 1 to 64"),
+            ("--forecast-every", "0s", "at least 1s"),
         ] {
             let error = Settings::try_parse_from(["dogwatch-alerter", flag, value]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -36,6 +36,7 @@ const START_MS: u64 = 1_800_000_000_000;
 pub(crate) async fn run(quick: bool) -> anyhow::Result<Vec<Figure>> {
     let hosts = if quick { HOSTS / 10 } else { HOSTS };
     let mut figures = evaluations(hosts)?;
+    figures.extend(crate::anomaly::detectors(quick)?);
     figures.extend(latency(if quick { 50 } else { 500 }).await.context("latency")?);
     figures.extend(storm(if quick { 1_000 } else { 10_000 }).await.context("storm")?);
     Ok(figures)
@@ -283,7 +284,7 @@ fn result(agent: &AgentId, check: &CheckName, seq: u64, at_ms: u64, value: f64) 
 }
 
 /// Bytes of memory that this process has.
-fn resident() -> Option<f64> {
+pub(crate) fn resident() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1024.0)

@@ -4,6 +4,7 @@
 
 mod agent;
 mod alert;
+mod anomaly;
 mod config;
 mod drain;
 mod figure;

@@ -132,6 +132,8 @@ pub(crate) enum ClientCommand {
     Graph(GraphArgs),
     Timeline(TimelineArgs),
     Top(TopArgs),
+    Predict(PredictArgs),
+    Suggest(SuggestArgs),
     Availability(AvailabilityArgs),
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
@@ -770,6 +772,42 @@ pub(crate) struct GraphArgs {
     /// At most so many points
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub(crate) points: usize,
+}
+
+/// What comes next: history, forecast and the band that 95 of 100 values will be in
+#[derive(Debug, clap::Args)]
+pub(crate) struct PredictArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "HOST")]
+    pub(crate) agent: AgentId,
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
+    /// One of the check's metrics [default: its value]
+    #[arg(long, value_name = "METRIC")]
+    pub(crate) metric: Option<String>,
+    /// How far to look ahead, up to 14days
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) horizon: Duration,
+    /// How much of the past to show, up to 60days [default: as much as the horizon]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) history: Option<Duration>,
+    /// Also say when this is reached, such as "> 95" or "< 5"
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) limit: Option<protocol::predict::Limit>,
+}
+
+/// Rules for checks that have neither thresholds nor rules, from what they measured: documents on stdout, nothing is applied
+#[derive(Debug, clap::Args)]
+pub(crate) struct SuggestArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this check, even if it has rules
+    #[arg(long, value_name = "CHECK")]
+    pub(crate) check: Option<CheckName>,
+    /// The time to look at, up to 60days
+    #[arg(long, value_name = "DURATION", default_value = "14days", value_parser = duration)]
+    pub(crate) range: Duration,
 }
 
 /// For how long checks were ok

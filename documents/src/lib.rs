@@ -24,8 +24,8 @@ mod yaml;
 
 pub use body::{BODY, BodyTemplate, TemplateError};
 pub use expression::{
-    Call, EvalError, ExpressionError, Function, History, HostExpression, HostView, Kept, NoHistory,
-    RuleExpression, RuleView,
+    Call, Edge, EvalError, ExpressionError, Function, History, HostExpression, HostView, Kept, NoHistory,
+    Prediction, RuleExpression, RuleView,
 };
 /// JSON Schema (2020-12) of one document, for editors. What is right by it may still be refused: names that nobody has,
 /// expressions that do not compile.

@@ -134,10 +134,10 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
             ],
         ),
         (
-            "kind: Rule\nname: r\ncheck: dsk\nwhen: forecast(\"4h\") > 95\nseverity: bad\nnotify: ops\naction: x\n",
+            "kind: Rule\nname: r\ncheck: dsk\nwhen: forecast(\"4s\") > 95\nseverity: bad\nnotify: ops\naction: x\n",
             &[
                 "a.yaml:3:8: there is no Check \"dsk\": apply it with this set, or correct the name",
-                "a.yaml:4:15: when: forecast() is not available yet: it comes with a later version",
+                "a.yaml:4:15: when: forecast(): a forecast is for 1m to 14days ahead",
                 "a.yaml:5:11: severity: it is one of info, warning and critical",
                 "a.yaml:6:9: \"notify\" is a list such as [a, b], not a text",
                 "a.yaml:7:9: action is not available yet: it comes with a later version",

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use crate::{
     core::{clock::Clocks, room::Room},
     counters::Counters,
-    inbound::{prometheus, questions, results, results::Entry},
+    inbound::{predictions, prometheus, questions, results, results::Entry},
     outbound::{hosts, watermarks},
     query::Prometheus,
     room,
@@ -52,6 +52,7 @@ pub async fn start_with(
     prometheus::answer(&ctx, prometheus, settings.query_timeout).await?;
     let clocks = Arc::new(Mutex::new(Clocks::new(millis(settings.clock_limit))));
     questions::answer(&ctx, writer.clone(), Arc::clone(&store), Arc::clone(&clocks)).await?;
+    predictions::answer(&ctx, &store).await?;
     watermarks::publish(&ctx, writer.clone());
     maintain(&ctx, store, settings.retention(), counters.clone());
     let entry = Entry { writer, times: settings.times(), clocks, counters };

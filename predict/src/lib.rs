@@ -2,6 +2,7 @@
 //! unlike the others. Every answer says why, in numbers and in words. No input makes it panic.
 
 pub mod anomaly;
+mod faults;
 pub mod forecast;
 mod numeric;
 pub mod outlier;

@@ -22,6 +22,21 @@ pub struct Why {
     /// Oldest first. Of a long one the middle is left out.
     pub journal: Vec<JournalEntry>,
     pub notifications: Vec<Told>,
+    /// What the rule's predictions say now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predictions: Vec<Predicted>,
+}
+
+/// One prediction that a rule asks for, as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Predicted {
+    /// As the rule has it: `forecast("4h")`.
+    pub call: String,
+    /// Absent while there is none, and for a limit that is not reached within 14 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Why it is so, or why there is none.
+    pub why: String,
 }
 
 /// What became of one notification.

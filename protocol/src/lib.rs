@@ -28,6 +28,7 @@ pub mod log;
 pub mod operate;
 pub mod pattern;
 pub mod pointer;
+pub mod predict;
 pub mod query;
 pub mod receiver;
 pub mod reply;

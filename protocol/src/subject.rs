@@ -71,6 +71,9 @@ subjects! {
     /// Published: a question whose answer nobody waits for.
     QUERY_CANCEL = "query.cancel";
     QUERY_CLOCKS = "query.clocks";
+    QUERY_PREDICT = "query.predict";
+    QUERY_OUTLIERS = "query.outliers";
+    QUERY_SUGGEST = "query.suggest";
 
     /// Why is an alert as it is?
     ALERTER_WHY = "alerter.why";

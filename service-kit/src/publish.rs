@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use async_nats::{
     Client, HeaderMap,
-    jetstream::{self, context::ContextBuilder, context::PublishErrorKind},
+    jetstream::{
+        self,
+        context::{ContextBuilder, PublishAckFuture, PublishErrorKind},
+    },
 };
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::report;
 
@@ -40,19 +44,60 @@ pub async fn publish(
     jetstream: &jetstream::Context,
     subject: String,
     id: &str,
-    mut headers: HeaderMap,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<jetstream::publish::PublishAck, PublishError> {
+    send(jetstream, subject, id, headers, body).await?.stored().await
+}
+
+/// A message on its way.
+pub struct Sent {
+    subject: String,
+    stored: PublishAckFuture,
+    until: Instant,
+}
+
+/// The first half of [`publish`]: what one task sends is stored in the order in which it was sent.
+///
+/// # Errors
+/// As [`publish`].
+pub async fn send(
+    jetstream: &jetstream::Context,
+    subject: String,
+    id: &str,
+    mut headers: HeaderMap,
+    body: Bytes,
+) -> Result<Sent, PublishError> {
     headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
-    let failed = |error: jetstream::context::PublishError| match error.kind() {
-        PublishErrorKind::StreamNotFound => PublishError::NoStream { subject: subject.clone() },
-        PublishErrorKind::TimedOut => PublishError::TimedOut { subject: subject.clone() },
-        _ => PublishError::Refused { subject: subject.clone(), reason: report(&error) },
-    };
+    let until = Instant::now() + ACK_TIMEOUT;
     // While the broker is away, publishing itself waits once the client's buffer is full.
-    let sent = async { jetstream.publish_with_headers(subject.clone(), headers, body).await?.await };
-    match tokio::time::timeout(ACK_TIMEOUT, sent).await {
-        Ok(result) => result.map_err(failed),
-        Err(_) => Err(PublishError::TimedOut { subject: subject.clone() }),
+    let sent = jetstream.publish_with_headers(subject.clone(), headers, body);
+    match tokio::time::timeout_at(until, sent).await {
+        Ok(Ok(stored)) => Ok(Sent { subject, stored, until }),
+        Ok(Err(error)) => Err(failed(subject, &error)),
+        Err(_) => Err(PublishError::TimedOut { subject }),
+    }
+}
+
+impl Sent {
+    /// The second half: done when the broker has stored it.
+    ///
+    /// # Errors
+    /// As [`publish`].
+    pub async fn stored(self) -> Result<jetstream::publish::PublishAck, PublishError> {
+        let Self { subject, stored, until } = self;
+        match tokio::time::timeout_at(until, stored.into_future()).await {
+            Ok(Ok(stored)) => Ok(stored),
+            Ok(Err(error)) => Err(failed(subject, &error)),
+            Err(_) => Err(PublishError::TimedOut { subject }),
+        }
+    }
+}
+
+fn failed(subject: String, error: &jetstream::context::PublishError) -> PublishError {
+    match error.kind() {
+        PublishErrorKind::StreamNotFound => PublishError::NoStream { subject },
+        PublishErrorKind::TimedOut => PublishError::TimedOut { subject },
+        _ => PublishError::Refused { subject, reason: report(error) },
     }
 }

@@ -37,8 +37,16 @@ const RULES: &[Rule] = &[
         may_use: &["protocol", "documents", "service-kit"],
         never: &["axum", "reqwest", "fjall"],
     },
-    Rule { name: "ingest", may_use: &["protocol", "promql", "service-kit"], never: &["axum", "sled"] },
-    Rule { name: "alerter", may_use: &["protocol", "documents", "service-kit"], never: &["axum", "fjall"] },
+    Rule {
+        name: "ingest",
+        may_use: &["predict", "protocol", "promql", "service-kit"],
+        never: &["axum", "sled"],
+    },
+    Rule {
+        name: "alerter",
+        may_use: &["predict", "protocol", "documents", "service-kit"],
+        never: &["axum", "fjall"],
+    },
     Rule { name: "http-bridge", may_use: &["protocol", "service-kit"], never: &["sled", "fjall"] },
     Rule {
         name: "cli",

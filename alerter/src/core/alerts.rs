@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use protocol::{
-    AgentId,
+    AgentId, CheckName,
     alert::{Acknowledgement, Alert, AlertState},
     timestamp,
 };
@@ -12,6 +12,7 @@ use super::{
     alert::{AlertKey, State, Tracker},
     draft::{Draft, Transition},
     event,
+    predict::Predictions,
     rules::RuleBook,
     series::HostState,
 };
@@ -26,6 +27,7 @@ pub struct Alerts {
     pub(super) failing: HashSet<AlertKey>,
     /// Since when results come as they are published, by the steady clock. `None`: silence means nothing yet.
     pub(super) watching_since_ms: Option<u64>,
+    pub predictions: Predictions,
 }
 
 impl Alerts {
@@ -50,6 +52,12 @@ impl Alerts {
     #[must_use]
     pub fn series(&self) -> usize {
         self.hosts.values().map(|host| host.series.len()).sum()
+    }
+
+    /// Whether results of the check came from the host.
+    #[must_use]
+    pub fn has_series(&self, agent: &AgentId, check: &CheckName) -> bool {
+        self.hosts.get(agent).is_some_and(|host| host.series.contains_key(check))
     }
 
     /// Number of pairs of rule and host without an answer.

@@ -16,6 +16,7 @@ use super::{
     draft::Draft,
     event::{self, Event, Place, happen},
     mute::Mutes,
+    predict::{Moment, Predicted, Predictions},
     rules::{CompiledRule, Condition, RuleBook},
     series::{HostState, Past, Series},
     summary,
@@ -83,6 +84,7 @@ impl Alerts {
         for incoming in batch {
             let Some(rules) = book.of_check(&incoming.result.check) else { continue };
             self.take(incoming, rules.window_ms, steady_ms, &mut 0);
+            self.predictions.learn(&rules.detects, incoming, steady_ms);
         }
     }
 
@@ -99,8 +101,10 @@ impl Alerts {
             let late = result.replayed || old(position.at_ms);
             draft.late += u64::from(late);
             if !self.take(incoming, rules.window_ms, world.steady_ms, &mut draft.dropped) {
+                self.predictions.detectors.came_late(rules.detects.len());
                 continue;
             }
+            self.predictions.learn(&rules.detects, incoming, world.steady_ms);
             let Some(state) = self.hosts.get_mut(&result.agent) else { continue };
             let host = world.hosts.get(&result.agent).unwrap_or(&unknown);
             let before = draft.transitions.len();
@@ -109,7 +113,11 @@ impl Alerts {
             }
             for rule in &rules.rules {
                 let place = Place { world, agent: &result.agent, host, rule, firing: &self.firing };
-                judge(&mut self.failing, state, &mut draft, place, incoming, !late);
+                let watch = Watch { failing: &mut self.failing, predictions: &self.predictions };
+                judge(watch, state, &mut draft, place, incoming, !late);
+                if rules.forecasts {
+                    want(&mut self.predictions, place, &result.check);
+                }
             }
             self.note_firing(&draft, before);
         }
@@ -145,15 +153,35 @@ impl Alerts {
     }
 }
 
+/// What judging a rule looks at besides its host.
+struct Watch<'a> {
+    failing: &'a mut HashSet<AlertKey>,
+    predictions: &'a Predictions,
+}
+
+/// Ask for the predictions of a rule that concerns the host.
+fn want(predictions: &mut Predictions, place: Place<'_>, check: &CheckName) {
+    let Place { world, agent, host, rule, .. } = place;
+    let asks = || rule.predictions();
+    let view = host.view(agent);
+    if asks().next().is_none() || rule.hosts.as_ref().is_some_and(|hosts| hosts.matches(&view) != Ok(true)) {
+        return;
+    }
+    for prediction in asks() {
+        predictions.forecasts.want(agent, check, prediction, world.steady_ms);
+    }
+}
+
 fn judge(
-    failing: &mut HashSet<AlertKey>,
+    watch: Watch<'_>,
     state: &mut HostState,
     draft: &mut Draft,
     place: Place<'_>,
     incoming: &Incoming,
     fresh: bool,
 ) {
-    let Place { host, rule, .. } = place;
+    let Watch { failing, predictions } = watch;
+    let Place { world, host, rule, .. } = place;
     let (result, position) = (&incoming.result, incoming.position());
     let name = &rule.rule.name;
     let tracker = state.trackers.get(name);
@@ -162,7 +190,14 @@ fn judge(
     }
     draft.evaluations += 1;
     let series = state.series.get(&result.check);
-    let past = Past { series, to_ms: position.at_ms, quiet_ms: 0 };
+    let predicted = Predicted {
+        all: predictions,
+        agent: &result.agent,
+        check: &result.check,
+        moment: Moment::Result(position),
+        steady_ms: world.steady_ms,
+    };
+    let past = Past { series, to_ms: position.at_ms, quiet_ms: 0, predicted };
     let verdict = verdict(rule, host, result, &past, tracker);
     let event = |verdict, summary| Event {
         verdict,
@@ -187,7 +222,10 @@ fn judge(
             if verdict == Verdict::Clear && tracker.is_none() {
                 return;
             }
-            let summary = |step| summary::of_result(step, &rule.rule, result);
+            let summary = |step| {
+                let because = predicted.because(rule.predictions());
+                format!("{}{because}", summary::of_result(step, &rule.rule, result))
+            };
             happen(state, draft, place, &event(verdict, &summary));
         }
         // Nothing is known of the host yet.

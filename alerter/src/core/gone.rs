@@ -18,6 +18,7 @@ impl Alerts {
                 event::end(&mut draft, tracker, now_ms, "the host was decommissioned");
             }
         }
+        self.predictions.without_hosts(gone);
         self.note_firing(&draft, 0);
         draft
     }

@@ -15,6 +15,7 @@ use super::{
     draft::{self, Draft, Transition},
     evaluate::{HostInfo, World},
     event::{self, Place},
+    predict::{Moment, Predicted, Predictions},
     rules::{CheckRules, CompiledRule, Condition, HOST_DOWN},
     series::{HostState, Past},
 };
@@ -45,7 +46,8 @@ impl Alerts {
                     self.hosts.insert(agent.clone(), HostState::default());
                     continue;
                 };
-                listen(state, &mut draft, world, &self.firing, agent, host, since_ms);
+                let heard = Heard { firing: &self.firing, predictions: &self.predictions, since_ms };
+                listen(state, &mut draft, world, &heard, agent, host);
             }
         }
         self.note_firing(&draft, 0);
@@ -98,16 +100,24 @@ impl Alerts {
     }
 }
 
+/// What is the same for every host.
+struct Heard<'a> {
+    firing: &'a HashSet<AlertKey>,
+    predictions: &'a Predictions,
+    /// Since when silence means something.
+    since_ms: u64,
+}
+
 /// One host.
 fn listen(
     state: &mut HostState,
     draft: &mut Draft,
     world: &World<'_>,
-    firing: &HashSet<AlertKey>,
+    heard: &Heard<'_>,
     agent: &AgentId,
     host: &HostInfo,
-    since_ms: u64,
 ) {
+    let Heard { firing, predictions, since_ms } = *heard;
     let place = |rule| Place { world, agent, host, rule, firing };
     let quiet_ms = |state: &HostState, check: &CheckName| {
         let heard = state.series.get(check).map_or(since_ms, |series| series.heard_ms.max(since_ms));
@@ -152,7 +162,9 @@ fn listen(
         if !runs || quiet_ms == 0 || is_firing(state, rule) {
             continue;
         }
-        if holds_in_silence(state, world, rule, host, agent, check, quiet_ms) {
+        let (all, steady_ms) = (predictions, world.steady_ms);
+        let predicted = Predicted { all, agent, check, moment: Moment::Silence, steady_ms };
+        if holds_in_silence(state, world, rule, host, predicted, quiet_ms) {
             let silent = duration::format(std::time::Duration::from_secs(quiet_ms / 1_000));
             let summary =
                 format!("{check} on {agent} is silent for {silent}: {} ({})", rule.rule.name, rule.rule.when);
@@ -192,14 +204,14 @@ fn holds_in_silence(
     world: &World<'_>,
     rule: &Arc<CompiledRule>,
     host: &HostInfo,
-    agent: &AgentId,
-    check: &CheckName,
+    predicted: Predicted<'_>,
     quiet_ms: u64,
 ) -> bool {
+    let Predicted { agent, check, .. } = predicted;
     let Condition::Expression { when, .. } = &rule.condition else { return false };
     let view = host.view(agent);
     let concerned = rule.hosts.as_ref().is_none_or(|hosts| hosts.matches(&view).unwrap_or(false));
-    let past = Past { series: state.series.get(check), to_ms: world.now_ms, quiet_ms };
+    let past = Past { series: state.series.get(check), to_ms: world.now_ms, quiet_ms, predicted };
     let nothing = nothing(agent, check, world.now_ms);
     concerned && matches!(when.holds(&RuleView { result: &nothing, host: view }, &past), Ok(Some(true)))
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use documents::{ExpressionError, HostExpression, RuleExpression};
+use documents::{ExpressionError, Function, HostExpression, Prediction, RuleExpression};
 use protocol::{
     CheckName, ReceiverName, RuleName, Threshold,
     admin::DocumentList,
@@ -75,6 +75,19 @@ impl CompiledRule {
         matches!(&self.condition, Condition::Expression { when, .. } if when.judges_silence())
     }
 
+    /// The predictions that it asks for.
+    pub fn predictions(&self) -> impl Iterator<Item = &Prediction> {
+        let (when, clear) = match &self.condition {
+            Condition::Expression { when, clear } => (Some(when), clear.as_ref()),
+            Condition::Own { .. } | Condition::HostDown => (None, None),
+        };
+        let calls = when.into_iter().chain(clear).flat_map(RuleExpression::windows);
+        calls.filter_map(|call| match &call.function {
+            Function::Prediction(prediction) => Some(prediction),
+            _ => None,
+        })
+    }
+
     /// The longest window that it asks for.
     fn window(&self) -> Duration {
         let Condition::Expression { when, clear } = &self.condition else { return Duration::ZERO };
@@ -91,6 +104,10 @@ pub struct CheckRules {
     pub own: Option<Arc<CompiledRule>>,
     /// How far back its rules look, in milliseconds. 0: they do not.
     pub window_ms: u64,
+    /// Metrics of which rules ask how unusual they are; an empty one is the value.
+    pub detects: Vec<Arc<str>>,
+    /// Whether a rule asks for what ingest predicts.
+    pub forecasts: bool,
     /// A host that runs it gives a result in this time. `None`: nobody knows.
     pub expected_ms: Option<u64>,
     /// The check's thresholds, as far as they are the same on all hosts.
@@ -163,6 +180,13 @@ impl RuleBook {
         }
         let all = self.by_check.entry(check).or_default();
         all.window_ms = all.window_ms.max(duration::millis(rule.window()));
+        for prediction in rule.predictions() {
+            match prediction {
+                Prediction::Anomaly { metric } if all.detects.contains(metric) => {}
+                Prediction::Anomaly { metric } => all.detects.push(Arc::clone(metric)),
+                _ => all.forecasts = true,
+            }
+        }
         all.rules.push(rule);
     }
 
@@ -230,6 +254,12 @@ impl RuleBook {
     #[must_use]
     pub fn longest_window_ms(&self) -> u64 {
         self.by_check.values().map(|rules| rules.window_ms).max().unwrap_or_default()
+    }
+
+    /// Whether any rule asks how unusual a value is.
+    #[must_use]
+    pub fn detects(&self) -> bool {
+        self.by_check.values().any(|rules| !rules.detects.is_empty())
     }
 
     #[must_use]

@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use predict::Point;
 use protocol::{AgentId, CheckName, CheckResult, Facts, Labels, RuleName, Scalar, Status, alert::AlertState};
 use serde::{Deserialize, Serialize};
 
-use super::{Alerts, HostInfo, Incoming, Mutes, RuleBook, World, mute::CompiledSilence};
+use super::{
+    Alerts, HostInfo, Incoming, Mutes, RuleBook, World,
+    mute::CompiledSilence,
+    predict::{Question, foresee},
+};
 
 /// Most values of one scenario.
 const VALUES: usize = 100_000;
@@ -78,6 +83,7 @@ pub fn run(book: &RuleBook, scenario: &Scenario) -> Result<Vec<Expected>, String
     alerts.watch(0);
     let mut found = Vec::new();
     let mut seq = 0;
+    let mut measured: BTreeMap<&CheckName, Vec<Point>> = BTreeMap::new();
     for index in 0..most {
         let steady_ms = u64::try_from(index).unwrap_or_default().saturating_mul(every_ms);
         let at_ms = START_MS.saturating_add(steady_ms);
@@ -87,12 +93,25 @@ pub fn run(book: &RuleBook, scenario: &Scenario) -> Result<Vec<Expected>, String
         for (check, values) in &scenario.series {
             if let Some(Some(value)) = values.get(index) {
                 seq += 1;
+                if let Some(number) = value.as_f64() {
+                    measured.entry(check).or_default().push(Point::new(at_ms, number));
+                }
                 let result = result(scenario, check, value, seq, at_ms, book);
                 batch.push(Incoming { published_ms: at_ms, stream: seq, result });
             }
         }
         let came = alerts.evaluate(&world, &batch);
         let quiet = alerts.tick(&world);
+        let forecasts = &mut alerts.predictions.forecasts;
+        for question in forecasts.due(steady_ms, usize::MAX) {
+            // Of a check whose series is over nothing new can be said.
+            if !batch.iter().any(|one| one.result.check == *check_of(&question)) {
+                continue;
+            }
+            let of = measured.get(check_of(&question));
+            let outcome = foresee(&question, of.map(Vec::as_slice).unwrap_or_default());
+            forecasts.answered(&question, outcome, steady_ms);
+        }
         for transition in came.transitions.into_iter().chain(quiet.transitions) {
             let alert = transition.alert;
             let at = std::time::Duration::from_millis(steady_ms);
@@ -116,6 +135,11 @@ fn result(
         value: Some(value.clone()),
         ..CheckResult::new(scenario.host.clone(), check.clone(), at_ms, status(book, check, value))
     }
+}
+
+fn check_of(question: &Question) -> &CheckName {
+    let (Question::Series { check, .. } | Question::Group { check, .. }) = question;
+    check
 }
 
 /// As the agent would judge it by the check's thresholds.

@@ -11,6 +11,7 @@ use protocol::{CheckName, CheckResult, RuleName, Scalar, duration::millis};
 
 use super::{
     alert::{Position, Tracker},
+    predict::Predicted,
     window::Window,
 };
 
@@ -80,10 +81,14 @@ pub struct Past<'a> {
     pub to_ms: u64,
     /// How long nothing came. 0 while a result is judged.
     pub quiet_ms: u64,
+    pub predicted: Predicted<'a>,
 }
 
 impl History for Past<'_> {
     fn number(&self, call: &Call) -> Option<f64> {
+        if let Function::Prediction(prediction) = &call.function {
+            return self.predicted.number(prediction);
+        }
         match self.series {
             Some(series) => series.window.answer(call, self.to_ms),
             None => matches!(call.function, Function::Count).then_some(0.0),

@@ -197,7 +197,7 @@ impl Window {
             Function::Delta => two.then_some(all.last.value - all.first.value),
             #[allow(clippy::cast_precision_loss)] // milliseconds of a day
             Function::Rate => two.then(|| all.rise * 1_000.0 / (all.last.at_ms - all.first.at_ms) as f64),
-            Function::Percentile(_) | Function::Absent | Function::Changed => None,
+            Function::Percentile(_) | Function::Absent | Function::Changed | Function::Prediction(_) => None,
         }
     }
 }
@@ -256,7 +256,7 @@ mod tests {
             (Function::Percentile(100.0), 60, Some(8.0)),
             (Function::Percentile(95.0), 60, Some(6.0 + 2.0 * 0.85)),
         ] {
-            let found = window.answer(&call(function, seconds), 40_000);
+            let found = window.answer(&call(function.clone(), seconds), 40_000);
             let fits = match (found, expected) {
                 (Some(found), Some(expected)) => (found - expected).abs() < 1e-9,
                 (found, expected) => found == expected,

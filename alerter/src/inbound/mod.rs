@@ -5,5 +5,6 @@ pub mod attend;
 pub mod clock;
 pub mod documents;
 pub mod letters;
+pub mod predictions;
 pub mod queries;
 pub mod results;

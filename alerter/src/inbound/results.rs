@@ -125,7 +125,10 @@ pub async fn remember(
         return Ok(());
     };
     let judged = consumer.cached_info().ack_floor.stream_sequence;
-    let since = i128::from(now_ms().saturating_sub(back_ms)) * 1_000_000;
+    let since_ms = now_ms().saturating_sub(back_ms);
+    // What detectors learned and was not saved, however long ago that was.
+    let unsaved_ms = engine.run(|engine| engine.unsaved_since_ms()).await?.unwrap_or(since_ms);
+    let since = i128::from(since_ms.min(unsaved_ms)) * 1_000_000;
     let start_time = async_nats::datetime::DateTime::from_unix_timestamp_nanos(since)?;
     let from = pull::OrderedConfig {
         deliver_policy: DeliverPolicy::ByStartTime { start_time },

@@ -82,6 +82,7 @@ pub(super) struct Trees {
     pub(super) silences: Tree,
     /// Receivers that are disabled.
     pub(super) disabled: Tree,
+    pub(super) detectors: Tree,
     /// Whether there were alerts that sled could not read.
     #[cfg(test)]
     forgotten: bool,
@@ -148,6 +149,7 @@ impl Trees {
             resolved: db.open_tree("resolved")?,
             silences: db.open_tree("silences")?,
             disabled: db.open_tree("disabled")?,
+            detectors: db.open_tree("detectors")?,
             db,
         };
         match trees.db.get("format")?.as_deref() {

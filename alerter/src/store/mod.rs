@@ -4,6 +4,7 @@
 //! All calls block: they belong on a blocking thread.
 
 mod archive;
+mod detectors;
 mod disk;
 mod letters;
 mod record;

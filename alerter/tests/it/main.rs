@@ -9,4 +9,5 @@ mod fixture;
 mod formats;
 mod hostile;
 mod moves;
+mod predictions;
 mod receivers;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use predict::forecast::Step;
+use predict::{anomaly::calibrated, forecast::Step};
 
 /// Weights of a hit, a false detection and a miss, by the name of the profile.
 pub const PROFILES: [(&str, [f64; 3]); 3] =
@@ -52,6 +52,14 @@ impl Nab {
             self.rows.push(Detection { score: if score.is_nan() { 0.0 } else { *score }, window, worth });
         }
         self.windows += windows.len();
+    }
+
+    /// One in how many rows outside of all windows has a score above this, on the scale of `anomaly()` in rules. NaN: none.
+    #[must_use]
+    pub fn usual_per_alarm(&self, above: f64) -> f64 {
+        let usual = || self.rows.iter().filter(|row| row.window.is_none());
+        let alarms = usual().filter(|row| calibrated(row.score) > above).count();
+        if alarms == 0 { f64::NAN } else { usual().count() as f64 / alarms as f64 }
     }
 
     /// The result of a profile at the best threshold for it, 0 for no detection and 100 for the perfect one.

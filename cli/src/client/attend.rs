@@ -2,7 +2,7 @@
 
 use protocol::{
     alert::Alert,
-    attend::{SilenceInfo, SilenceList, Told, Why},
+    attend::{Predicted, SilenceInfo, SilenceList, Told, Why},
     operate::Silence,
     timestamp,
 };
@@ -36,6 +36,12 @@ const TOLD: [Column<Told>; 4] = [
     Column { title: "STATE", cell: |told, _| told.state.clone() },
     Column { title: "AGE", cell: |told, now| told.at_ms.map(|at_ms| age(at_ms, now)).unwrap_or_default() },
     Column { title: "NOTIFICATION", cell: |told, _| told.reason.clone().unwrap_or_else(|| told.id.clone()) },
+];
+
+const PREDICTED: [Column<Predicted>; 3] = [
+    Column { title: "PREDICTION", cell: |one, _| one.call.clone() },
+    Column { title: "NOW", cell: |one, _| one.value.map(|value| format!("{value:.2}")).unwrap_or_default() },
+    Column { title: "WHY", cell: |one, _| one.why.clone() },
 ];
 
 const JOURNAL: [Column<protocol::alert::JournalEntry>; 2] = [
@@ -83,6 +89,9 @@ pub(crate) async fn why(args: &WhyArgs) -> anyhow::Result<()> {
     }
     output::note(&why.alert.summary);
     output::print(&why.journal, &JOURNAL, Format::Table)?;
+    if !why.predictions.is_empty() {
+        output::print(&why.predictions, &PREDICTED, Format::Table)?;
+    }
     if why.notifications.is_empty() {
         output::note("nobody was told");
         return Ok(());

@@ -14,6 +14,7 @@ mod keys;
 mod library;
 mod loss;
 mod notifications;
+mod predict;
 mod query;
 mod receiver;
 mod rollout;
@@ -21,6 +22,7 @@ mod rule_test;
 mod run;
 mod show;
 mod sign;
+mod suggest;
 
 use std::io::{self, Write as _};
 
@@ -75,6 +77,8 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Graph(args) => query::graph(&args).await,
             ClientCommand::Timeline(args) => query::timeline(&args).await,
             ClientCommand::Top(args) => query::top(&args).await,
+            ClientCommand::Predict(args) => predict::predict(&args).await,
+            ClientCommand::Suggest(args) => suggest::suggest(&args).await,
             ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Token(TokenCommand::Create(args)) => access::create_token(args).await,

@@ -288,7 +288,6 @@ fn range(range: Duration) -> (u64, u64) {
 
 /// One character for each number, at most 60: of more, the mean of neighbours.
 fn sparkline(numbers: &[Option<f64>]) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let size = numbers.len().div_ceil(60).max(1);
     let mean = |part: &[Option<f64>]| {
         let there: Vec<f64> = part.iter().flatten().copied().filter(|number| number.is_finite()).collect();
@@ -297,9 +296,12 @@ fn sparkline(numbers: &[Option<f64>]) -> String {
     let parts: Vec<Option<f64>> = numbers.chunks(size).map(mean).collect();
     let there = || parts.iter().flatten().copied();
     let (least, most) = (there().fold(f64::NAN, f64::min), there().fold(f64::NAN, f64::max));
-    if least.is_nan() {
-        return String::new();
-    }
+    if least.is_nan() { String::new() } else { sparkline_between(&parts, least, most) }
+}
+
+/// One character for each number.
+pub(super) fn sparkline_between(parts: &[Option<f64>], least: f64, most: f64) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let bar = |part: &Option<f64>| {
         let Some(number) = part else { return ' ' };
         let height = if most > least { (number - least) / (most - least) * 7.0 } else { 3.0 };

@@ -14,7 +14,8 @@ use protocol::{Labels, limits};
 
 use super::{
     EvalError, ExpressionError,
-    functions::{self, Call, History, Special},
+    functions::{self, Call, Function, History, Special},
+    predictions::Prediction,
     types,
     uses::Uses,
 };
@@ -185,6 +186,15 @@ fn parse(text: &str, variables: &'static [&'static str]) -> Result<Program, Expr
     }
     found.uses = Uses::of(&found.tree, &place);
     specialize(&mut found.tree, &check.specials);
+    for (id, special) in &check.specials {
+        if let Special::Window(Call {
+            function: Function::Prediction(Prediction::Outlier { group, .. }),
+            ..
+        }) = special
+        {
+            found.uses.groups.push((group.to_string(), place(*id)));
+        }
+    }
     for (id, special) in check.specials {
         match special {
             Special::Window(call) => found.windows.push((window_name(id), call)),

@@ -11,7 +11,10 @@ use cel::{
 };
 use protocol::duration;
 
-use super::compile::Fault;
+use super::{
+    compile::Fault,
+    predictions::{self, Prediction},
+};
 
 /// Longest window.
 const LONGEST: Duration = Duration::from_secs(86_400);
@@ -20,25 +23,29 @@ const CALLS: usize = 16;
 /// Most results in a row that `consecutive` may ask for.
 const IN_A_ROW: i64 = 1_000;
 
-pub(super) const WINDOWS: [&str; 12] = [
+pub(super) const WINDOWS: [&str; 18] = [
     "absent",
+    "anomaly",
     "avg",
     "changed",
     "consecutive",
     "count",
     "delta",
+    "forecast",
+    "forecast_high",
+    "forecast_low",
     "max",
     "min",
+    "outlier",
     "percentile",
     "rate",
     "stddev",
     "sum",
+    "time_to",
 ];
-/// Functions that the design has and this version does not. They will be asked of [`History`] as the others are.
-pub(super) const LATER: [&str; 2] = ["anomaly", "forecast"];
 
 /// What is asked of a window.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Function {
     Avg,
     Min,
@@ -57,10 +64,12 @@ pub enum Function {
     Absent,
     /// Whether the value differs from that of the result before.
     Changed,
+    /// What is unusual, what comes next, who is unlike the others.
+    Prediction(Prediction),
 }
 
-/// One function over one window. `changed` has none: `over` is zero.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// One function over one window. `changed` and predictions have none: `over` is zero.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     pub function: Function,
     pub over: Duration,
@@ -97,12 +106,16 @@ pub(super) fn value(call: &Call, history: &dyn History) -> Option<Value> {
     match call.function {
         Function::Absent => Some(Value::Bool(history.absent(call.over))),
         Function::Changed => Some(Value::Bool(history.changed())),
+        // Not within the horizon is farther than every number.
+        Function::Prediction(Prediction::TimeTo { .. }) => {
+            history.number(call).filter(|number| !number.is_nan()).map(Value::Float)
+        }
         _ => history.number(call).filter(|number| number.is_finite()).map(Value::Float),
     }
 }
 
 /// What a call turns into.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Special {
     Window(Call),
     /// True wherever the expression is evaluated: whoever does so counts the results in a row.
@@ -112,12 +125,13 @@ pub(super) enum Special {
 /// The special call that `call` is. `None`: it is an ordinary one.
 pub(super) fn special(id: u64, call: &CallExpr) -> Result<Option<Special>, Fault> {
     let name = call.func_name.as_str();
-    if LATER.contains(&name) {
-        return Err((id, format!("{name}() is not available yet: it comes with a later version")));
-    }
     // A method of that name on something is not ours.
     if !WINDOWS.contains(&name) || call.target.is_some() {
         return Ok(None);
+    }
+    if let Some(prediction) = predictions::prediction(id, call)? {
+        let function = Function::Prediction(prediction);
+        return Ok(Some(Special::Window(Call { function, over: Duration::ZERO })));
     }
     let fault = |example: &str| (id, format!("{name}(): write it like {example}"));
     let over = |example: &str| match call.args.first().map(|first| &first.expr) {

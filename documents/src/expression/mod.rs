@@ -9,10 +9,12 @@ mod compiled;
 mod context;
 mod functions;
 mod kept;
+mod predictions;
 mod types;
 mod uses;
 
 pub use functions::{Call, Function, History, NoHistory};
+pub use predictions::{Edge, Prediction};
 pub(crate) use uses::{Names, Position, Uses};
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use protocol::{CheckName, Metric, Status};
+use protocol::{CheckName, Metric, Status, predict::Limit};
 use serde_json::json;
 
 use super::*;
@@ -151,7 +151,7 @@ fn mistakes_are_found_when_it_is_compiled() {
             "there is no variable \"vlaue\" here (did you mean \"value\"?); there are value, ",
         ),
         ("value > 1 &&\n  statsu == \"ok\"", 2, 3, "there is no variable \"statsu\""),
-        ("forecast(\"4h\") > 95", 1, 9, "forecast() is not available yet: it comes with a later version"),
+        ("forecast(\"soon\") > 95", 1, 9, "forecast(): \"soon\" is not a duration"),
         ("output.conains(\"x\")", 1, 15, "there is no function conains() (did you mean \"contains\"?)"),
         ("", 1, 1, "this is not an expression"),
         ("Foo{a: 1} == 1", 1, 4, "there are no message types"),
@@ -270,7 +270,15 @@ fn wrong_windows_are_found_when_they_are_compiled() {
         ("consecutive(0)", "consecutive(): it is 1 to 1000"),
         ("value > 1 || consecutive(3)", "consecutive() stands beside the whole condition"),
         ("!consecutive(3)", "consecutive() stands beside the whole condition"),
-        (r#"anomaly() > 3"#, "anomaly() is not available yet"),
+        ("anomaly(5m) > 0.5", "this is not an expression"),
+        ("anomaly(5) > 0.5", "anomaly(): write it like anomaly() or anomaly(\"/var\")"),
+        ("forecast() > 95", "forecast(): write it like forecast(\"4h\")"),
+        (r#"forecast("30s") > 95"#, "forecast(): a forecast is for 1m to 14days ahead"),
+        (r#"forecast_low("15days") > 95"#, "forecast_low(): a forecast is for 1m to 14days ahead"),
+        (r#"time_to("95") < 24"#, "time_to(): \"95\" is not a limit: write it like"),
+        (r#"time_to("> 95") < "24h""#, "a number and a text cannot be compared"),
+        (r#"outlier("a b") > 0.5"#, "outlier(): \"a b\" is not a valid group"),
+        (r#"outlier(groups) > 0.5"#, "outlier(): write it like outlier(\"web\")"),
         (r#"percentil("5m") > 1"#, "there is no function percentil() (did you mean \"percentile\"?)"),
         (r#"avg("5m")"#, "this is a number where true or false is needed"),
         (r#"avg("5m") > "high""#, "a number and a text cannot be compared"),
@@ -283,4 +291,58 @@ fn wrong_windows_are_found_when_they_are_compiled() {
     let many = vec![r#"avg("5m") > 1"#; 17].join(" && ");
     assert!(RuleExpression::compile(&many).is_err());
     assert!(HostExpression::compile(r#"avg("5m") > 1"#).unwrap_err().message.contains("no function avg()"));
+}
+
+/// Predictions have one answer each; nothing is known of other metrics.
+struct Oracle;
+
+impl History for Oracle {
+    fn number(&self, call: &Call) -> Option<f64> {
+        let Function::Prediction(prediction) = &call.function else { return None };
+        match prediction {
+            Prediction::Anomaly { metric } if metric.is_empty() => Some(0.93),
+            Prediction::Forecast { edge: Edge::Expected, .. } => Some(96.0),
+            Prediction::Forecast { edge: Edge::Low, .. } => Some(90.0),
+            Prediction::TimeTo { limit: Limit::Above(_), .. } => Some(f64::INFINITY),
+            Prediction::TimeTo { .. } => Some(5.0),
+            Prediction::Outlier { .. } => Some(0.7),
+            Prediction::Anomaly { .. } | Prediction::Forecast { .. } => None,
+        }
+    }
+
+    fn absent(&self, _: std::time::Duration) -> bool {
+        false
+    }
+
+    fn changed(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn predictions_are_asked_of_the_history() {
+    let world = World::new();
+    for (text, expected) in [
+        ("anomaly() > 0.9", Some(true)),
+        ("anomaly(\"/var\") > 0.9", None),
+        ("anomaly(\"/var\") > 0.9 || value > 90", Some(true)),
+        ("forecast(\"4h\") > 95 && forecast_low(\"4h\") < 95", Some(true)),
+        ("forecast_high(\"4h\") > 95", None),
+        // Not within the horizon is farther than every number.
+        ("time_to(\"> 95\") < 1000000", Some(false)),
+        ("time_to(\"> 95\") > 24", Some(true)),
+        ("time_to(\"< 5\", \"free\") < 24", Some(true)),
+        ("outlier(\"web\") > 0.5", Some(true)),
+    ] {
+        assert_eq!(world.judge(text, &Oracle), Ok(expected), "{text}");
+        // Without predictions nothing holds.
+        if !text.contains("value") {
+            assert_eq!(world.judge(text, &NoHistory), Ok(None), "{text}");
+        }
+        let expression = RuleExpression::compile(text).unwrap();
+        for call in expression.windows() {
+            let Function::Prediction(prediction) = &call.function else { panic!("{call:?}") };
+            assert!(text.contains(&prediction.to_string()), "{prediction} in {text}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod listener;
 mod live;
 mod metrics;
 mod operator_api;
+mod predict_api;
 mod prometheus;
 mod query_api;
 mod rollouts;

@@ -25,7 +25,7 @@ use super::{
     account::{self, Who},
     agent_api, archive_api, attend_api, letters_api,
     listener::Peer,
-    live, operator_api, prometheus, query_api, rollouts, run,
+    live, operator_api, predict_api, prometheus, query_api, rollouts, run,
 };
 use crate::{
     error::Problem,
@@ -104,6 +104,9 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/query/timeline", get(query_api::timeline))
         .route("/api/v1/query/top", get(query_api::top))
         .route("/api/v1/query/availability", post(query_api::availability))
+        .route("/api/v1/query/predict", get(predict_api::predict))
+        .route("/api/v1/query/outliers", post(predict_api::outliers))
+        .route("/api/v1/query/suggest", get(predict_api::suggest))
         .route("/prometheus/api/v1/{*endpoint}", get(prometheus::ask).post(prometheus::ask))
         .route("/api/v1/keys", post(operator_api::create_key).get(operator_api::list_keys))
         .route("/api/v1/keys/{id}", delete(operator_api::revoke_key))
@@ -129,7 +132,8 @@ const ABOUT: &str = "dogwatch\n\n\
     GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain, rollouts   (key of role viewer)\n\
     GET  /api/v1/results/live   results as they come, as server-sent events (key of role viewer)\n\
     GET  /api/v1/results/latest   the latest of each check (key of role viewer)\n\
-    GET  /api/v1/query/series, timeline, top, POST /api/v1/query/availability   (key of role viewer)\n\
+    GET  /api/v1/query/series, timeline, top, predict, suggest   (key of role viewer)\n\
+    POST /api/v1/query/availability, outliers   (key of role viewer)\n\
     GET  /prometheus/api/v1/query, query_range, labels, series   PromQL, for Grafana too (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
     POST /api/v1/rollouts/REVISION   pause, resume, abort or promote it (key of role editor)\n\

@@ -1,16 +1,18 @@
 //! Submissions to stream RESULTS, and those that cannot be understood to stream REJECTED.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use async_nats::{HeaderMap, jetstream};
 use axum::body::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
     AgentId, CheckResult, ErrorCode, ErrorReply,
     stream::{REJECTED, rejected_header},
     subject,
 };
-use service_kit::{publish, report, streams};
+use service_kit::{
+    publish::{self, PublishError, Sent},
+    report, streams,
+};
 
 use super::Ask;
 
@@ -37,30 +39,39 @@ impl Streams {
         Self { ask, jetstream, rejected: subject::rejected(service) }
     }
 
-    /// Returns once the broker has stored all of them.
+    /// Returns once the broker has stored all of them, in their order.
     ///
     /// # Errors
     /// `unavailable`; some may be stored.
     pub(crate) async fn publish(&self, results: Vec<CheckResult>) -> Result<(), ErrorReply> {
         self.ask.connected()?;
-        let stored = stream::iter(results)
-            .map(|result| self.publish_one(result))
-            .buffer_unordered(IN_FLIGHT)
-            .try_collect::<()>();
+        let stored = async {
+            let mut under_way = VecDeque::new();
+            for result in results {
+                if under_way.len() >= IN_FLIGHT {
+                    next(&mut under_way).await?;
+                }
+                under_way.push_back(self.send(result).await?);
+            }
+            while !under_way.is_empty() {
+                next(&mut under_way).await?;
+            }
+            Ok(())
+        };
         tokio::time::timeout(STORE, stored).await.unwrap_or_else(|_| {
             let text = "the broker did not store all of it in time: send it again, with an Idempotency-Key";
             Err(ErrorReply::new(ErrorCode::Unavailable, text))
         })
     }
 
-    async fn publish_one(&self, result: CheckResult) -> Result<(), ErrorReply> {
+    async fn send(&self, result: CheckResult) -> Result<Sent, ErrorReply> {
         let subject = subject::result(&result.agent, &result.check);
         let body = protocol::encode(&result)
             .map_err(|error| ErrorReply::new(ErrorCode::Internal, error.to_string()))?;
-        publish::publish(&self.jetstream, subject, &result.message_id(), HeaderMap::new(), body.into())
-            .await
-            .map(drop)
-            .map_err(|error| ErrorReply::new(ErrorCode::Unavailable, report(&error)))
+        let sent =
+            publish::send(&self.jetstream, subject, &result.message_id(), HeaderMap::new(), body.into())
+                .await;
+        sent.map_err(|error| away(&error))
     }
 
     /// Keep `submission` whole, with the reason.
@@ -83,4 +94,16 @@ impl Streams {
         };
         tokio::time::timeout(STORE, kept).await.map_err(|_| "not in time".to_owned())?.map(drop)
     }
+}
+
+/// The broker confirms in the order in which it was sent.
+async fn next(under_way: &mut VecDeque<Sent>) -> Result<(), ErrorReply> {
+    match under_way.pop_front() {
+        Some(sent) => sent.stored().await.map(drop).map_err(|error| away(&error)),
+        None => Ok(()),
+    }
+}
+
+fn away(error: &PublishError) -> ErrorReply {
+    ErrorReply::new(ErrorCode::Unavailable, report(error))
 }

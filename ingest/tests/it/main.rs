@@ -8,6 +8,7 @@ mod failing;
 mod fixture;
 mod limits;
 mod pipeline;
+mod predictions;
 mod prometheus;
 mod query;
 mod rolled;

@@ -8,7 +8,7 @@ use super::constants::{USUAL_HIGH, USUAL_LOW};
 use crate::numeric::{count, whole};
 
 /// What in a point is new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Nothing, or too little is known yet.
@@ -24,7 +24,7 @@ pub enum Reason {
 }
 
 /// Why a point has its score. Figures in the unit of the series.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     pub reason: Reason,
     pub value: f64,

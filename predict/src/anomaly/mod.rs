@@ -5,11 +5,13 @@
 //! hour of the day. Strong evidence comes once: what
 //! follows it is its echo.
 
+mod calibration;
 mod constants;
 mod explain;
 mod recent;
 mod seen;
 
+pub use calibration::calibrated;
 use constants::{
     DAY_GENERATION, DAY_PARTS, DELAY, ECHO, ECHO_POINTS, ECHO_SHARE, GENERATION, LARGEST, LONG_DELAY,
     LONG_RUN, NEW_AGAINST_YESTERDAY, NEW_AT_THIS_HOUR, NEW_BEYOND_DRIFT, NEW_FLOOR, NEW_LONG_FLOOR, NEW_MEAN,
@@ -29,13 +31,21 @@ use crate::{
 const DAY_MS: u64 = 86_400_000;
 
 /// What a point says.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// 0 nothing, towards 1 the start of something never seen. What follows a start scores low again.
     pub score: f64,
     /// The same scale without regard to what came just before: stays high while the state lasts.
     pub evidence: f64,
     pub explanation: Explanation,
+}
+
+impl Score {
+    /// The score on the scale that rules use: see [`calibrated`].
+    #[must_use]
+    pub fn calibrated(&self) -> f64 {
+        calibrated(self.score)
+    }
 }
 
 /// The detector of one series, less than 4 KiB. Its state is what serde saves: a restored one scores on to the bit.

@@ -40,11 +40,6 @@ pub(crate) const HALF_LIFE: f64 = 300.0;
 /// A forecast leaves the range seen by at most this share of it. Guards against models that run away.
 pub(crate) const LEAVE: f64 = 0.5;
 
-/// A value farther than this many spreads from its neighbours in time and season is replaced before fitting.
-/// Wide, so that only faults of measuring are: 6 already costs accuracy on M4
-/// (OWA 0.377), 12 none.
-pub(crate) const HAMPEL: f64 = 12.0;
-
 /// Past moments at which the forecast is tried out, and the steps between them. 13 shares no factor with a day
 /// of hours, so that all hours of the day are tried.
 pub(crate) const TRIALS: usize = 12;

@@ -8,13 +8,14 @@ mod explain;
 use autoregression::Autoregression;
 pub use constants::MAX_HORIZON_MS;
 use constants::{
-    DISAGREEMENT, HAMPEL, LEAST_CELLS, LEAST_SEASON, LEAVE, LONGEST_LAG, MAX_CELLS, MAX_STEPS, MODELS, POOL,
+    DISAGREEMENT, LEAST_CELLS, LEAST_SEASON, LEAVE, LONGEST_LAG, MAX_CELLS, MAX_STEPS, MODELS, POOL,
     SEASONS_MS, TRIAL_STEP, TRIALS, WIDTH,
 };
 pub use explain::{Basis, Explanation};
 use serde::Serialize;
 
 use crate::{
+    faults::without_faults,
     numeric::{at, count, median, median_of, min_max, spread, whole},
     series::{Grid, Point, ms, usable},
 };
@@ -264,33 +265,4 @@ fn plain(values: &[f64], steps: usize) -> Band {
     let usual = spread(&moves).max(spread(values) * 0.5);
     let half = (0..steps).map(|i| 1.96 * usual * count(i + 1).sqrt()).collect();
     Band { middle: vec![level; steps], half, basis: Basis::Last { values: recent.len() } }
-}
-
-/// The values with single ones replaced that are far from their neighbours in time and from those a season away.
-fn without_faults(values: &[f64], season: Option<usize>) -> Vec<f64> {
-    let moves = crate::numeric::differences(values);
-    let usual = spread(&moves);
-    if usual <= 0.0 {
-        return values.to_vec();
-    }
-    let near = |i: usize, distance: usize| {
-        [i.checked_sub(distance), i.checked_add(distance)]
-            .into_iter()
-            .flatten()
-            .filter_map(|j| values.get(j).copied())
-    };
-    values
-        .iter()
-        .enumerate()
-        .map(|(i, value)| {
-            let mut around: Vec<f64> = near(i, 1).collect();
-            if around.iter().any(|v| (v - value).abs() < HAMPEL * usual) {
-                return *value;
-            }
-            around.extend(near(i, 2));
-            around.extend(season.into_iter().flat_map(|season| near(i, season)));
-            let expected = median_of(&mut around);
-            if (value - expected).abs() > HAMPEL * usual { expected } else { *value }
-        })
-        .collect()
 }

@@ -32,6 +32,21 @@ pub enum Way {
     Lag,
 }
 
+impl Way {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Level => "level",
+            Self::Change => "change",
+            Self::Trend => "trend",
+            Self::Noise => "noise",
+            Self::Bursts => "bursts",
+            Self::Flat => "flat",
+            Self::Lag => "lag",
+        }
+    }
+}
+
 /// One host beside its group.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Verdict {

@@ -19,6 +19,7 @@ use model::{Data, Fit, Season, Trend};
 use serde::Serialize;
 
 use crate::{
+    faults::without_faults,
     numeric::{at, count, differences, min_max, quantile, whole},
     series::{Grid, MAX_VALUE, Point, ms},
 };
@@ -93,11 +94,17 @@ pub fn time_to(points: &[Point], threshold: Threshold, horizon_ms: u64) -> TimeT
             Explanation { course: Course::Reached, ..unknown(points.len(), latest.value).explanation };
         return TimeTo { hours: Some(0.0), earliest: Some(0.0), latest: Some(0.0), explanation };
     }
-    let Some(grid) =
+    let Some(mut grid) =
         Grid::of(points, LEAST_STEP_MS, MAX_CELLS).filter(|grid| grid.values.len() >= LEAST_CELLS)
     else {
         return unknown(points.len(), latest.value);
     };
+    // A single wild value is neither a course nor a reset. The last one may be the first of many.
+    let last = at(&grid.values, grid.values.len() - 1);
+    grid.values = without_faults(&grid.values, None);
+    if let Some(kept) = grid.values.last_mut() {
+        *kept = last;
+    }
     // Reckoned in shares of the range: all sizes of numbers fit alike.
     let (low, high) = min_max(&grid.values);
     let unit = if high > low { high - low } else { high.abs().max(1.0) };

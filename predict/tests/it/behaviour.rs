@@ -134,3 +134,18 @@ fn the_odd_host_is_named_with_its_way() {
     let (_, score, others) = group(&|_, v| v);
     assert!(score.max(others) < 0.5);
 }
+
+/// A sensor that errs once says nothing of the course: neither a turn nor a reset.
+#[test]
+fn a_single_wild_value_does_not_fill_a_disk() {
+    let course = |i: u64| 85.0 - 5.0 * (288 - i) as f64 / 96.0 + 0.05 * noise(i);
+    let points = |wild: Option<u64>| -> Vec<Point> {
+        let value = |i: u64| course(i) + if Some(i) == wild { 14.0 } else { 0.0 };
+        (0..=288).map(|i| Point::new(i * 900_000, value(i))).collect()
+    };
+    let hours = |wild| time_to(&points(wild), Threshold::Above(95.0), MAX_HORIZON_MS).hours.unwrap();
+    for wild in [None, Some(268), Some(280), Some(287), Some(100)] {
+        let hours = hours(wild);
+        assert!((48.0 / 1.25..48.0 * 1.25).contains(&hours), "wild at {wild:?}: {hours}");
+    }
+}

@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{
-    Reply, admin, alert, archive, attend, audit, config, decommission, letter, log, query, result, rollout,
-    run, series, sign_in, signed, stored, transfer,
+    Reply, admin, alert, archive, attend, audit, config, decommission, letter, log, predict, query, result,
+    rollout, run, series, sign_in, signed, stored, transfer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -78,6 +78,12 @@ const READERS: &[(&str, Reader)] = &[
     ("reply_error", reads_reply),
     ("reply_ok", reads_reply),
     ("result_page", reads::<query::ResultPage>),
+    ("predict_query", reads::<predict::PredictQuery>),
+    ("prediction", reads::<predict::Prediction>),
+    ("outlier_query", reads::<predict::OutlierQuery>),
+    ("outlier_list", reads::<predict::OutlierList>),
+    ("suggest_query", reads::<predict::SuggestQuery>),
+    ("suggestions", reads::<predict::Suggestions>),
     ("prometheus_query", reads::<query::PrometheusQuery>),
     ("query_cancel", reads::<query::QueryCancel>),
     ("timeline", reads::<series::Timeline>),

@@ -8,6 +8,7 @@ mod failures;
 mod first_session;
 mod moving;
 mod outages;
+mod predictions;
 mod queries;
 mod receivers;
 mod rollouts;

@@ -1,3 +1,4 @@
+mod predictions;
 mod quiet;
 mod windows;
 
