@@ -435,8 +435,8 @@ fn told(id: String, delivery: Delivery) -> Told {
     let receiver = id.rsplit(':').next().and_then(|name| ReceiverName::new(name).ok());
     let (state, at_ms, reason) = match delivery {
         Delivery::Waiting { .. } => ("waiting", None, None),
-        Delivery::Delivered { at_ms } => ("delivered", Some(at_ms), None),
-        Delivery::GaveUp { at_ms, reason } => ("gave_up", Some(at_ms), Some(reason)),
+        Delivery::Delivered { at_ms, .. } => ("delivered", Some(at_ms), None),
+        Delivery::GaveUp { at_ms, reason, .. } => ("gave_up", Some(at_ms), Some(reason)),
     };
     Told { id, receiver, state: state.to_owned(), at_ms, reason }
 }

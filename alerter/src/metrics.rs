@@ -27,6 +27,8 @@ pub struct Metrics {
     pub notifications_delivered: Counter,
     pub notifications_given_up: Counter,
     pub notifications_repeated: Counter,
+    pub notifications_postponed: Counter,
+    pub receivers_failing: Gauge,
     pub attempts_failed: Counter,
 }
 
@@ -56,6 +58,11 @@ impl Metrics {
         );
         counter("notifications_given_up", "Notifications given up", &self.notifications_given_up);
         counter("notifications_repeated", "Notifications dropped as repeats", &self.notifications_repeated);
+        counter(
+            "notifications_postponed",
+            "Times that a notification waited, since its receiver was busy, limited or down",
+            &self.notifications_postponed,
+        );
         counter("attempts_failed", "Attempts to deliver that failed", &self.attempts_failed);
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("rules", "Rules in force", &self.rules);
@@ -70,6 +77,11 @@ impl Metrics {
         gauge("watching", "1 while silence of a host or check means something", &self.watching);
         gauge("alerts_pending", "Alerts pending", &self.alerts_pending);
         gauge("alerts_firing", "Alerts firing", &self.alerts_firing);
+        gauge(
+            "receivers_failing",
+            "Receivers that failed so often that one attempt at a time is made",
+            &self.receivers_failing,
+        );
         gauge("outbox", "Transitions not yet published", &self.outbox);
     }
 }

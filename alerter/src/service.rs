@@ -9,12 +9,14 @@ use tokio::sync::{Notify, watch};
 use crate::{
     core::RuleBook,
     engine::{Engine, Shared},
-    inbound::{archive, attend, clock, documents::Reader, queries, results},
+    inbound::{archive, attend, clock, documents::Reader, letters, queries, results},
     metrics::Metrics,
     outbound::{
-        notifier::{self, Notifier, Turns},
+        ledger::Ledger,
+        notifier::{self, DisabledReceivers, Notifier, SLOTS},
         outbox::Outbox,
-        webhook,
+        sender::Sender,
+        turns::Turns,
     },
     settings::Settings,
     store::Store,
@@ -39,22 +41,27 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         let store = Arc::new(Store::open(&data)?);
         archive::finish(&store, &data)?;
         let engine = Engine::new(Arc::clone(&store), freshness, counted, waking)?;
-        anyhow::Ok((store, engine))
+        let disabled = DisabledReceivers::open(&store)?;
+        anyhow::Ok((store, engine, disabled))
     });
-    let (store, engine) = opened.await??;
+    let (store, engine, disabled) = opened.await??;
     let engine = Shared::new(engine);
     let (book, receivers) = watch::channel(Arc::<RuleBook>::default());
-    let notifier = Notifier {
+    let notifier = Arc::new(Notifier {
         store: Arc::clone(&store),
+        ledger: Ledger::start(&ctx, Arc::clone(&store)),
         book: receivers,
-        client: webhook::client()?,
+        sender: Sender::new(settings.receiver_networks, settings.secrets),
         metrics: metrics.clone(),
         retry_for: settings.retry_for,
-        turns: Turns::new(settings.webhook_concurrency),
+        turns: Turns::new(settings.webhook_concurrency, SLOTS),
+        disabled,
+        wake: Arc::clone(&wake),
         stop: ctx.tasks.token(),
-    };
+    });
     queries::answer(&ctx, engine.clone()).await?;
     attend::answer(&ctx, &engine).await?;
+    letters::answer(&ctx, &notifier).await?;
     archive::answer(&ctx, &engine, &store, &settings.data).await?;
     let nudges = ctx.nats.subscribe(subject::CONFIG_REVISION).await?;
 
@@ -70,7 +77,7 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
         poll: settings.poll,
         freshness: settings.freshness,
     };
-    let work = Work { reader, notifier: Arc::new(notifier), concurrency: settings.webhook_concurrency };
+    let work = Work { reader, notifier };
     ctx.tasks.spawn("rules and hosts", work.run(nudges));
     Ok(())
 }
@@ -79,7 +86,6 @@ pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
 struct Work {
     reader: Reader,
     notifier: Arc<Notifier>,
-    concurrency: usize,
 }
 
 impl Work {
@@ -93,7 +99,7 @@ impl Work {
         if !self.until(|| results::consume(ctx, engine.clone()), "cannot consume results").await {
             return Ok(());
         }
-        let notify = || notifier::consume(ctx, Arc::clone(&self.notifier), self.concurrency);
+        let notify = || notifier::consume(ctx, Arc::clone(&self.notifier));
         if !self.until(notify, "cannot consume notifications").await {
             return Ok(());
         }

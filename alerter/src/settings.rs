@@ -8,6 +8,8 @@ use service_kit::{
     settings::{Common, duration},
 };
 
+use crate::core::guard::Policy;
+
 /// Watches results, raises alerts by rules, and tells receivers
 #[derive(Debug, Clone, Parser)]
 #[command(name = "dogwatch-alerter", version)]
@@ -28,9 +30,25 @@ pub struct Settings {
     /// How long a notification is tried before it is given up, at most 6days
     #[arg(long, env = "DOGWATCH_ALERTER_RETRY_FOR", value_name = "DURATION", default_value = "24h", value_parser = retry_for)]
     pub retry_for: Duration,
-    /// Webhooks called at once
+    /// Webhooks of one receiver called at once
     #[arg(long, env = "DOGWATCH_ALERTER_WEBHOOK_CONCURRENCY", value_name = "N", default_value_t = 16, value_parser = concurrency)]
     pub webhook_concurrency: usize,
+    /// Networks that receivers may be in: public, private, loopback, link-local, metadata, or such as 10.1.0.0/16
+    #[arg(
+        long,
+        env = "DOGWATCH_ALERTER_RECEIVER_NETWORKS",
+        value_name = "LIST",
+        default_value = "public,private"
+    )]
+    pub receiver_networks: Policy,
+    /// Folder with the secrets that receivers name
+    #[arg(
+        long,
+        env = "DOGWATCH_ALERTER_SECRETS",
+        value_name = "DIR",
+        default_value = "/etc/dogwatch/secrets"
+    )]
+    pub secrets: PathBuf,
     /// How often rules, receivers and hosts are read anew; changes of documents come at once
     #[arg(long, env = "DOGWATCH_ALERTER_POLL", value_name = "DURATION", default_value = "30s", value_parser = poll)]
     pub poll: Duration,
@@ -80,6 +98,7 @@ mod tests {
             ("--retry-for", "soon", "is not a duration"),
             ("--webhook-concurrency", "0", "from 1 to 1000"),
             ("--poll", "1ms", "at least 1s"),
+            ("--receiver-networks", "all", "is none of public, private, loopback"),
         ] {
             let error = Settings::try_parse_from(["dogwatch-alerter", flag, value]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -181,7 +181,8 @@ impl Bed {
         });
         let data = tempfile::tempdir()?;
         let path = data.path().to_str().context("a path")?;
-        let settings = Settings::try_parse_from(["bench", "--data", path])?;
+        let settings =
+            Settings::try_parse_from(["bench", "--data", path, "--receiver-networks", "loopback"])?;
         let ctx = Context {
             name: "alerter",
             nats: nats.client().await,

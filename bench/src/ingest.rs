@@ -117,7 +117,7 @@ async fn fill(client: &Client, results: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn sample(n: u64) -> anyhow::Result<CheckResult> {
+pub(crate) fn sample(n: u64) -> anyhow::Result<CheckResult> {
     let agent = n % AGENTS;
     let seq = n / AGENTS + 1;
     Ok(CheckResult {

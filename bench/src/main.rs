@@ -10,6 +10,7 @@ mod figure;
 mod ingest;
 mod machine;
 mod predict;
+mod query;
 mod store;
 
 use std::{io::Write, process::ExitCode};
@@ -23,7 +24,7 @@ use figure::Figure;
 #[command(name = "bench", version)]
 struct Args {
     /// Benchmarks to run; all when none is named
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_work", "agent_drain", "predict", "store", "alert", "config"]))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(["ingest", "agent", "agent_work", "agent_drain", "predict", "store", "alert", "config", "query"]))]
     names: Vec<String>,
     /// One JSON object per figure and line, instead of a table
     #[arg(long)]
@@ -78,6 +79,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wanted("store") {
         figures.extend(store::run(args.quick).context("store")?);
+    }
+    if wanted("query") {
+        figures.extend(runtime.block_on(query::run(args.quick)).context("query")?);
     }
     if wanted("alert") {
         figures.extend(runtime.block_on(alert::run(args.quick)).context("alert")?);

@@ -22,16 +22,16 @@ use crate::{
 
 const CHECKS: u64 = 10;
 /// Samples of each series: a day and a part of one.
-const MINUTES: u64 = 2_000;
-const EVERY_MS: u64 = 60_000;
+pub(crate) const MINUTES: u64 = 2_000;
+pub(crate) const EVERY_MS: u64 = 60_000;
 /// Midnight, so that days are whole.
-const START_MS: u64 = 20_500 * 86_400_000;
+pub(crate) const START_MS: u64 = 20_500 * 86_400_000;
 /// Steps of the walk, in tenths, up and down; each as likely.
-const STEP: u64 = 7;
+pub(crate) const STEP: u64 = 7;
 const STEPS: f64 = 15.0;
 /// Milliseconds, each as likely.
 const JITTER_MS: u64 = 50;
-const BATCH: u64 = 4_000;
+pub(crate) const BATCH: u64 = 4_000;
 const READS: usize = 1_000;
 const DAY_POINTS: u64 = 1_440;
 
@@ -106,7 +106,7 @@ fn case(
     ])
 }
 
-fn open(folder: &Path) -> anyhow::Result<Fjall> {
+pub(crate) fn open(folder: &Path) -> anyhow::Result<Fjall> {
     let store = Fjall::new(folder, 0, Default::default())?;
     store.recover()?;
     Ok(store)
@@ -147,7 +147,7 @@ fn fill(store: &Fjall, all: u64, jitter_ms: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn sample(series: u64, minute: u64, at_ms: u64, tenths: i64) -> anyhow::Result<CheckResult> {
+pub(crate) fn sample(series: u64, minute: u64, at_ms: u64, tenths: i64) -> anyhow::Result<CheckResult> {
     let (agent, check) = (series / CHECKS, series % CHECKS);
     Ok(CheckResult {
         epoch: START_MS,
@@ -190,10 +190,10 @@ fn read(store: &Fjall) -> anyhow::Result<Vec<f64>> {
 }
 
 /// The same numbers in each run.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end.max(1)
     }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::{
-    AgentId, CheckName, RuleName, SilenceName, admin::Role, rollout::Share, series::Excluded,
+    AgentId, CheckName, ReceiverName, RuleName, SilenceName, admin::Role, rollout::Share, series::Excluded,
     signed::PublicKey, timestamp,
 };
 use service_kit::{
@@ -118,6 +118,7 @@ pub(crate) enum ClientCommand {
     History(HistoryArgs),
     Diff(DiffArgs),
     Export(ExportArgs),
+    ExportResults(ExportResultsArgs),
     Explain(ExplainArgs),
     /// Hosts: what they are, and which revision they run
     Hosts(HostsArgs),
@@ -126,8 +127,11 @@ pub(crate) enum ClientCommand {
     Run(RunArgs),
     /// Results of checks, oldest first
     Results(ResultsArgs),
+    Latest(LatestArgs),
     Query(QueryArgs),
     Graph(GraphArgs),
+    Timeline(TimelineArgs),
+    Top(TopArgs),
     Availability(AvailabilityArgs),
     /// Alerts that are pending or firing
     Alerts(AlertsArgs),
@@ -141,6 +145,12 @@ pub(crate) enum ClientCommand {
     /// Keep alerts from being told for a while
     #[command(subcommand)]
     Silence(SilenceCommand),
+    /// Notifications that are not delivered: what waits, and what was given up
+    #[command(subcommand)]
+    Notifications(NotificationsCommand),
+    /// Whom alerts tell
+    #[command(subcommand)]
+    Receiver(ReceiverCommand),
     /// Rules, without a server
     #[command(subcommand)]
     Rule(RuleCommand),
@@ -309,8 +319,23 @@ pub(crate) enum LibraryCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// What became of each agent's results: stored, repeated, missing, lost
-    Loss(Common),
+    Loss(LossArgs),
+}
+
+/// What became of each agent's results: stored, repeated, rejected, missing, lost
+///
+/// One line for each sequence of numbers of an agent; an agent that was installed again begins a new one. Missing results
+/// may still come, lost ones will not. --gaps shows which numbers were not there, and since when.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LossArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this agent
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// The last gaps of each, filled ones too
+    #[arg(long)]
+    pub(crate) gaps: bool,
 }
 
 /// What every client command takes.
@@ -545,6 +570,43 @@ pub(crate) struct ExportArgs {
     pub(crate) force: bool,
 }
 
+/// Write results as a file for other programs: Parquet for DuckDB, pandas and Polars, CSV, or JSON lines
+///
+/// CSV and Parquet have one row for each number: one for the result's own value, and one for each of its metrics.
+/// JSON lines hold each result whole.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportResultsArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) format: FileFormat,
+    /// File to write; it has this name once it is whole [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+    /// Only results of this host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// Only results of this check
+    #[arg(long, value_name = "NAME")]
+    pub(crate) check: Option<CheckName>,
+    /// How far to look back
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) since: Duration,
+    /// Results from this moment on, such as 2026-11-21T22:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = timestamp::parse, conflicts_with = "since")]
+    pub(crate) from: Option<u64>,
+    /// Results before this moment [default: now]
+    #[arg(long, value_name = "TIME", value_parser = timestamp::parse)]
+    pub(crate) until: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileFormat {
+    Parquet,
+    Csv,
+    Ndjson,
+}
+
 /// Why a host runs a check as it does, or why it does not
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExplainArgs {
@@ -603,9 +665,72 @@ pub(crate) struct ResultsArgs {
     /// Show results as they come, until interrupted
     #[arg(long, conflicts_with_all = ["since", "limit"])]
     pub(crate) follow: bool,
-    /// With --follow, only results of these statuses: ok, warning, critical, unknown
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', requires = "follow")]
+    /// Only results of these statuses: ok, warning, critical, unknown
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     pub(crate) status: Vec<String>,
+    /// Only results whose output holds this text, whatever its case
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["follow", "matches"])]
+    pub(crate) contains: Option<String>,
+    /// Only results whose output this regular expression fits
+    #[arg(long, value_name = "REGEX", conflicts_with = "follow")]
+    pub(crate) matches: Option<String>,
+}
+
+/// The latest result of each check of each host
+#[derive(Debug, clap::Args)]
+pub(crate) struct LatestArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentId>,
+    /// Only this check
+    #[arg(long, value_name = "NAME")]
+    pub(crate) check: Option<CheckName>,
+    /// Only those of these statuses: ok, warning, critical, unknown
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    pub(crate) status: Vec<String>,
+    /// Only checks that were measured since
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) since: Duration,
+}
+
+/// In which status a check was, from when until when
+#[derive(Debug, clap::Args)]
+pub(crate) struct TimelineArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "HOST")]
+    pub(crate) agent: AgentId,
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
+    /// From so long ago until now
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) range: Duration,
+}
+
+/// The hosts with the highest numbers of a check
+#[derive(Debug, clap::Args)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "CHECK")]
+    pub(crate) check: CheckName,
+    /// One of the check's metrics [default: its value]
+    #[arg(value_name = "METRIC")]
+    pub(crate) metric: Option<String>,
+    /// From so long ago until now
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub(crate) range: Duration,
+    /// The number of each host that counts
+    #[arg(long, value_name = "NUMBER", default_value = "mean", value_parser = ["mean", "max", "min", "last"])]
+    pub(crate) by: String,
+    /// The lowest instead of the highest
+    #[arg(long)]
+    pub(crate) lowest: bool,
+    /// So many hosts
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) limit: usize,
 }
 
 /// Ask in PromQL: now, or with --range over time
@@ -664,6 +789,9 @@ pub(crate) struct AvailabilityArgs {
     /// Time that does not count, as FROM/UNTIL in RFC 3339; may be repeated
     #[arg(long, value_name = "FROM/UNTIL", value_parser = excluded)]
     pub(crate) exclude: Vec<Excluded>,
+    /// A silence whose times do not count, whatever hosts and checks it names; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) exclude_silence: Vec<protocol::SilenceName>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -800,4 +928,55 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::Args::command().debug_assert();
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NotificationsCommand {
+    /// What waits to be delivered, and what was given up and why; the oldest first
+    List(NotificationsArgs),
+    /// Send again what was given up, and what followed it
+    Retry(LettersArgs),
+    /// Try no more, and keep no letter
+    Drop(LettersArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NotificationsArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only those to this receiver
+    #[arg(long, value_name = "NAME")]
+    pub(crate) receiver: Option<ReceiverName>,
+    /// Only these: waiting or gave_up
+    #[arg(long, value_name = "STATE", value_parser = ["waiting", "gave_up"])]
+    pub(crate) state: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(id = "letters", required = true, multiple = false)]
+pub(crate) struct LettersArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// From `dogwatch notifications list`
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// All of this receiver that were given up
+    #[arg(long, value_name = "NAME")]
+    pub(crate) receiver: Option<ReceiverName>,
+    /// All that were given up
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReceiverCommand {
+    /// Send it a test: shows the request, with stars for secrets, and the answer
+    ///
+    /// Exit code 0: it accepted the test; 1: it did not. A receiver that was disabled is in use again when it accepts.
+    Test {
+        #[arg(value_name = "NAME")]
+        name: ReceiverName,
+        #[command(flatten)]
+        common: Common,
+    },
 }

@@ -74,6 +74,12 @@ pub(crate) fn shown(text: &str) -> String {
     if cell.is_empty() { "-".to_owned() } else { cell }
 }
 
+/// A moment in UTC, to the second.
+pub(crate) fn time(at_ms: u64) -> String {
+    let time = jiff::Timestamp::from_millisecond(i64::try_from(at_ms).unwrap_or(i64::MAX));
+    time.map_or_else(|_| "-".to_owned(), |time| format!("{time:.0}"))
+}
+
 fn is_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,11 +1,9 @@
 //! Each kind of document, key by key.
 
-use std::time::Duration;
-
 use protocol::{
     CheckName, ReceiverName, RuleName,
     alert::Severity,
-    document::{Document, Kind, Receiver, Rule, Webhook},
+    document::{Document, Kind, Rule},
 };
 
 use crate::{
@@ -13,12 +11,11 @@ use crate::{
     damping::Damping,
     expression::{Position, Uses},
     fields::{self, Fields, Problems, compiled},
-    operate, targeting, template,
+    operate, receiver, targeting, template,
     yaml::{Node, Place},
 };
 
 const KINDS: [&str; 7] = ["Check", "Rule", "Receiver", "Group", "Variables", "Silence", "Action"];
-const SECOND: Duration = Duration::from_secs(1);
 
 /// What could be read of a document.
 pub(crate) struct Read {
@@ -157,7 +154,8 @@ pub(crate) fn read(node: Node, problems: &mut Problems<'_>) -> Option<Read> {
             crate::check::read(fields, &mut read, problems).map(|check| Document::Check(Box::new(check)))
         }
         "Rule" => rule(fields, &mut read, problems).map(Document::Rule),
-        "Receiver" => receiver(fields, &mut read, problems).map(Document::Receiver),
+        "Receiver" => receiver::receiver(fields, &mut read, problems)
+            .map(|receiver| Document::Receiver(Box::new(receiver))),
         "Group" => targeting::group(fields, &mut read, problems).map(Document::Group),
         "Variables" => targeting::variables(fields, &mut read, problems).map(Document::Variables),
         "Silence" => operate::silence(fields, &mut read, problems).map(Document::Silence),
@@ -237,45 +235,4 @@ fn severity(fields: &mut Fields, problems: &mut Problems<'_>) -> Severity {
         problems.add(place, "severity: it is one of info, warning and critical");
         Severity::default()
     })
-}
-
-fn receiver(mut fields: Fields, read: &mut Read, problems: &mut Problems<'_>) -> Option<Receiver> {
-    fields.rename("a Receiver");
-    let name: Option<ReceiverName> = fields.required_parsed("name", problems);
-    read.identity = name.as_ref().map(|name| (Kind::Receiver, name.to_string()));
-    let description = fields.text("description", problems).map(|(_, text)| text).unwrap_or_default();
-    let default = crate::damping::truth(&mut fields, "default", problems);
-    let webhook = fields.required("webhook", problems).and_then(|node| webhook(node, problems));
-    fields.finish(problems);
-    Some(Receiver { name: name?, description, default, webhook: webhook? })
-}
-
-pub(crate) fn webhook(node: Node, problems: &mut Problems<'_>) -> Option<Webhook> {
-    const LONGEST: Duration = Duration::from_secs(60);
-    let mut fields = Fields::of(node, "a webhook", problems)?;
-    let url = fields.required("url", problems).and_then(|node| fields::text("url", node, problems));
-    let timeout = match fields.duration("timeout", problems) {
-        None => Duration::from_secs(15),
-        Some((_, timeout)) if (SECOND..=LONGEST).contains(&timeout) => timeout,
-        Some((place, timeout)) => {
-            problems.add(place, "timeout: a webhook gets 1s to 1m");
-            timeout
-        }
-    };
-    fields.finish(problems);
-    let (place, url) = url?;
-    if !is_http(&url) {
-        // The text itself may hold a secret.
-        problems.add(place, "url: write it like https://host/path, with http or https and a host");
-    }
-    Some(Webhook { url, timeout })
-}
-
-fn is_http(url: &str) -> bool {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
-    let host = host.map(|host| host.rsplit('@').next().unwrap_or(host));
-    host.is_some_and(|host| !host.is_empty() && !host.starts_with(':'))
-        && url.len() <= 2048
-        && !url.chars().any(|c| c.is_whitespace() || c.is_control())
 }

@@ -4,6 +4,7 @@
 //! Pure: no clock, no I/O. Start reading at [`read`] (a set of files), [`Resolver`] (what a host runs by it) and
 //! [`RuleExpression`].
 
+mod body;
 mod check;
 mod damping;
 mod expression;
@@ -11,6 +12,7 @@ mod fields;
 mod kinds;
 mod nearest;
 mod operate;
+mod receiver;
 mod resolve;
 mod set;
 mod targeting;
@@ -20,6 +22,7 @@ mod tuning;
 mod write;
 mod yaml;
 
+pub use body::{BODY, BodyTemplate, TemplateError};
 pub use expression::{
     Call, EvalError, ExpressionError, Function, History, HostExpression, HostView, Kept, NoHistory,
     RuleExpression, RuleView,

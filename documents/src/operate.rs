@@ -14,7 +14,8 @@ use crate::{
     HostExpression, RuleExpression,
     check::{run, work},
     fields::{self, Fields, Problems},
-    kinds::{Read, Reference, Texts, webhook},
+    kinds::{Read, Reference, Texts},
+    receiver::webhook,
     yaml::Place,
 };
 

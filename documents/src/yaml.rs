@@ -63,8 +63,8 @@ impl Value {
 /// All documents of a file; empty ones are left out.
 pub(crate) fn documents(text: &str) -> Result<Vec<Node>, (Place, String)> {
     let options = serde_saphyr::options! {
-        // Aliases are for convenience: far below what a bomb needs.
-        budget: serde_saphyr::budget! { max_documents: DOCUMENTS, max_depth: 32, flow_nesting_limit: 32 },
+        // One that is empty may stand at the end. Aliases are for convenience: far below what a bomb needs.
+        budget: serde_saphyr::budget! { max_documents: DOCUMENTS + 1, max_depth: 32, flow_nesting_limit: 32 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         // `yes` and `on` are texts.
         strict_booleans: true,

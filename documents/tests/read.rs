@@ -79,7 +79,7 @@ notify: [ops]
     // No timeout given: 30 s would not fit into 10 s.
     assert_eq!(disk.timeout.as_millis(), 8_000);
     assert_eq!(rule.hold.as_secs(), 300);
-    assert_eq!(ops.webhook.timeout.as_secs(), 15);
+    assert_eq!(ops.webhook.as_ref().unwrap().timeout.as_secs(), 15);
     for document in &documents {
         let json = serde_json::to_string(document).unwrap();
         assert_eq!(&serde_json::from_str::<Document>(&json).unwrap(), document, "{json}");
@@ -456,5 +456,51 @@ fn what_is_wrong_in_how_a_check_runs_is_named_with_its_place() {
         // What cannot be read at all is missing as well.
         assert!(found.len() <= 2, "{lines}: {found:?}");
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{lines}: {found:?}");
+    }
+}
+
+#[test]
+fn a_receiver_that_is_wrong_is_told_what_it_needs_and_no_secret_is_repeated() {
+    for (text, expected) in [
+        (
+            "webhook: {url: http://x, format: slak}",
+            "format: there is none of that name (did you mean \"slack\"?); they are dogwatch,",
+        ),
+        (
+            "webhook: {format: slack}",
+            "a webhook needs the key \"url\", or \"url_from\": {file: …} where the address is a secret",
+        ),
+        ("webhook: {format: telegram, to: 1}", "format telegram needs \"token\": {file: …}, the bot's token"),
+        ("webhook: {format: ntfy}", "format ntfy needs \"to\": the topic"),
+        ("webhook: {url: http://x, to: a}", "to: format dogwatch has none"),
+        (
+            "webhook: {url: http://x, bearer: s3cret}",
+            "bearer: a secret stands in no document: write {file: NAME} or {env: DOGWATCH_SECRET_NAME}",
+        ),
+        (
+            "webhook: {url: http://x, bearer: {file: ../s3cret}}",
+            "bearer: it is the name of a file in the alerter's folder of secrets, without a path",
+        ),
+        (
+            "webhook: {url: http://x, bearer: {env: HOME}}",
+            "bearer: it is the name of a variable that begins with DOGWATCH_SECRET_",
+        ),
+        ("webhook: {url: http://x, headers: {Host: a}}", "headers: Host is set by dogwatch"),
+        (
+            "webhook: {url: http://x, format: template}",
+            "format template needs \"body\": a MiniJinja template",
+        ),
+        (
+            "webhook: {url: http://x, format: template, body: '{{ a ~ b }}'}",
+            "body: line 1: a template has no '~'",
+        ),
+        ("webhook: {url: http://x, body: x}", "body: it goes with \"format: template\""),
+        ("webhook: {url: http://x}\nfallback: a", "fallback: it is another receiver than this one"),
+        ("email: {server: x, from: a@b, to: [c]}", "to: 1 to 32 addresses such as ops@example.com"),
+        ("description: x", "a Receiver has exactly one of \"webhook\" and \"email\""),
+    ] {
+        let problems = problems(&format!("kind: Receiver\nname: a\n{text}\n"));
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{text}: {problems:?}");
+        assert!(!problems.concat().contains("s3cret"), "{problems:?}");
     }
 }

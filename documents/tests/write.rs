@@ -78,6 +78,41 @@ kind: Receiver
 name: ops
 webhook: {url: "https://example.com/hook?a=b#c", timeout: 5s}
 ---
+kind: Receiver
+name: chat
+description: chat
+webhook:
+  format: telegram
+  token: {file: telegram_bot}
+  to: "-100123"
+  timeout: 5s
+fallback: ops
+limit: {count: 20, window: 1m}
+---
+kind: Receiver
+name: all
+webhook:
+  url_from: {env: DOGWATCH_SECRET_URL}
+  format: template
+  method: PUT
+  headers: {X-Team: ops, X-Key: {file: key}}
+  basic: {username: me, password: {file: pw}}
+  sign: [{file: new}, {file: old}]
+  tls: {ca: {file: ca.pem}, certificate: {file: me.pem}, key: {file: me.key}}
+  proxy: http://proxy:3128
+  body: '{"text": {{ alert.summary|tojson }}}'
+  content_type: application/json
+---
+kind: Receiver
+name: mail
+email:
+  server: mail.example.com
+  port: 2525
+  tls: always
+  login: {username: me, password: {env: DOGWATCH_SECRET_MAIL}}
+  from: dogwatch@example.com
+  to: [ops@example.com, "ops+night@example.com"]
+---
 kind: Check
 name: varied
 every: ${vars.every}
@@ -140,7 +175,7 @@ webhook: {url: "https://example.com/"}
 #[test]
 fn every_kind_reads_back() {
     let documents = read(DOCUMENTS);
-    assert_eq!(documents.len(), 13);
+    assert_eq!(documents.len(), 16);
     for document in &documents {
         assert_eq!(again(document), *document);
     }

@@ -1,14 +1,21 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use protocol::duration::millis;
 use service_kit::{Context, report};
 use tokio::time::MissedTickBehavior;
 
 use crate::{
+    core::{clock::Clocks, room::Room},
     counters::Counters,
-    inbound::{prometheus, questions, results},
+    inbound::{prometheus, questions, results, results::Entry},
     outbound::{hosts, watermarks},
     query::Prometheus,
+    room,
     settings::Settings,
+    sink,
     store::{Fjall, Maintained, ResultStore, Retention, StoreError},
     writer::Writer,
 };
@@ -22,6 +29,8 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(10);
 pub async fn start(settings: Settings, ctx: Context) -> anyhow::Result<()> {
     let counters = Counters::new(&ctx);
     let store = Fjall::new(&settings.data, settings.keep_free, counters.damaged.clone())?;
+    let room = Room::new(settings.warn_free, settings.keep_free);
+    room::watch(&ctx, settings.data.clone(), room, counters.clone());
     start_with(Arc::new(store), settings, ctx, counters).await
 }
 
@@ -35,14 +44,19 @@ pub async fn start_with(
     ctx: Context,
     counters: Counters,
 ) -> anyhow::Result<()> {
-    let (writer, thread) = Writer::start(Arc::clone(&store), counters.clone()).await?;
+    let (writer, thread) =
+        Writer::start(Arc::clone(&store), settings.series_limit(), counters.clone()).await?;
     ctx.tasks.spawn("store", async move { Ok(thread.await?) });
-    let prometheus = Prometheus::new(Arc::clone(&store), hosts::follow(&ctx), &settings, ctx.tasks.token());
+    let hosts = hosts::follow(&ctx);
+    let prometheus = Prometheus::new(Arc::clone(&store), hosts.clone(), &settings, ctx.tasks.token());
     prometheus::answer(&ctx, prometheus, settings.query_timeout).await?;
-    questions::answer(&ctx, writer.clone(), Arc::clone(&store)).await?;
+    let clocks = Arc::new(Mutex::new(Clocks::new(millis(settings.clock_limit))));
+    questions::answer(&ctx, writer.clone(), Arc::clone(&store), Arc::clone(&clocks)).await?;
     watermarks::publish(&ctx, writer.clone());
-    maintain(&ctx, store, settings.retention(), counters);
-    results::consume(&ctx, settings.batch(), writer).await
+    maintain(&ctx, store, settings.retention(), counters.clone());
+    let entry = Entry { writer, times: settings.times(), clocks, counters };
+    results::consume(&ctx, settings.batch(), entry).await?;
+    sink::start(&ctx, &settings.remote_write, &settings.data, settings.times(), hosts).await
 }
 
 /// Seal, merge and expire, now and then. The last round is finished before the task ends.

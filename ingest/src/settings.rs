@@ -1,13 +1,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
+use protocol::duration::millis;
 use service_kit::{
     consume::BatchLimits,
     process::ServiceSettings,
     settings::{Common, duration},
 };
 
-use crate::store::Retention;
+use crate::{core::times::Times, sink::settings::RemoteWrite, store::Retention};
 
 /// Take results from the broker, store each exactly once, and answer questions about them.
 #[derive(Debug, Clone, Parser)]
@@ -53,6 +54,9 @@ pub struct Settings {
     /// Write nothing more when the disk has fewer bytes left: nothing is acknowledged then, and nothing lost
     #[arg(long, env = "DOGWATCH_INGEST_KEEP_FREE", value_name = "BYTES", default_value_t = 256 * 1024 * 1024)]
     pub keep_free: u64,
+    /// Warn when the disk has fewer bytes left
+    #[arg(long, env = "DOGWATCH_INGEST_WARN_FREE", value_name = "BYTES", default_value_t = 2 * 1024 * 1024 * 1024)]
+    pub warn_free: u64,
     /// Longest evaluation of one PromQL query; a request may ask for less
     #[arg(long, env = "DOGWATCH_INGEST_QUERY_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub query_timeout: Duration,
@@ -62,9 +66,34 @@ pub struct Settings {
     /// Most series that one selector of a PromQL query may match
     #[arg(long, env = "DOGWATCH_INGEST_QUERY_SERIES", value_name = "N", default_value_t = 100_000)]
     pub query_series: usize,
+    /// Reject results whose time is further ahead of the broker's; they are kept in stream REJECTED
+    #[arg(long, env = "DOGWATCH_INGEST_MAX_AHEAD", value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub max_ahead: Duration,
+    /// Reject results that come later than this after their time [default: take them however old]
+    #[arg(long, env = "DOGWATCH_INGEST_MAX_LATE", value_name = "DURATION", value_parser = duration)]
+    pub max_late: Option<Duration>,
+    /// Warn of hosts whose clock is off by more than this
+    #[arg(long, env = "DOGWATCH_INGEST_CLOCK_LIMIT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub clock_limit: Duration,
+    /// Most series of one agent, each metric of each check being one; results that bring more are rejected. 0: no limit
+    #[arg(long, env = "DOGWATCH_INGEST_MAX_SERIES", value_name = "N", default_value_t = 10_000)]
+    pub max_series: usize,
+    #[command(flatten)]
+    pub remote_write: RemoteWrite,
 }
 
 impl Settings {
+    #[must_use]
+    pub fn times(&self) -> Times {
+        Times { max_ahead: millis(self.max_ahead), max_late: self.max_late.map(millis) }
+    }
+
+    /// Most series of one agent, for comparing.
+    #[must_use]
+    pub fn series_limit(&self) -> usize {
+        if self.max_series == 0 { usize::MAX } else { self.max_series }
+    }
+
     #[must_use]
     pub fn retention(&self) -> Retention {
         Retention {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use protocol::{
     AgentId,
-    query::{Loss, LossList},
+    query::{LossList, LossQuery},
     stored::Stored,
 };
 use service_kit::{consume::Rejected, now_ms};
@@ -19,8 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     core::{
-        accept::{Accepted, Refused},
-        plan::{Accounts, Plan, plan},
+        accept::{Accepted, Refused, Why},
+        account::Account,
+        plan::{Accounts, Before, Plan, plan},
+        quota::Quota,
     },
     counters::Counters,
     store::{Commit, NewResult, ResultStore, StoreError},
@@ -28,6 +30,9 @@ use crate::{
 
 /// Commands that wait at most; whoever sends one more waits too.
 const QUEUE: usize = 64;
+
+/// Lines of one page of losses, about: each may have a few dozen gaps.
+const LOSSES: usize = 500;
 
 /// A batch of messages, and beside each what it was found to be.
 #[derive(Debug, Default)]
@@ -49,7 +54,7 @@ type Done<T> = oneshot::Sender<Result<T, StoreError>>;
 enum Command {
     Write { batch: Batch, done: Done<Rejected> },
     GoneBelow { agent: AgentId, epoch: u64, oldest: u64, done: Done<Stored> },
-    Losses { agent: Option<AgentId>, done: Done<LossList> },
+    Losses { query: LossQuery, done: Done<LossList> },
     Touched { done: Done<Vec<Stored>> },
 }
 
@@ -64,12 +69,14 @@ impl Writer {
     /// [`StoreError`] when the store cannot be opened.
     pub async fn start(
         store: Arc<dyn ResultStore>,
+        max_series: usize,
         counters: Counters,
     ) -> anyhow::Result<(Self, tokio::task::JoinHandle<()>)> {
         let (sender, mut commands) = mpsc::channel(QUEUE);
         let (opened, is_open) = oneshot::channel();
         let thread = tokio::task::spawn_blocking(move || {
-            let mut work = Work { store, counters, accounts: None, touched: HashSet::new() };
+            let mut work =
+                Work { store, max_series, counters, accounts: None, missing: 0, touched: HashSet::new() };
             let first = work.accounts().map(|_| ());
             let failed = first.is_err();
             if opened.send(first).is_err() || failed {
@@ -100,12 +107,12 @@ impl Writer {
         self.ask(|done| Command::GoneBelow { agent, epoch, oldest, done }).await
     }
 
-    /// The account of one agent, or of all.
+    /// The account of one agent, or a page of all.
     ///
     /// # Errors
     /// [`WriterError`].
-    pub async fn losses(&self, agent: Option<AgentId>) -> Result<LossList, WriterError> {
-        self.ask(|done| Command::Losses { agent, done }).await
+    pub async fn losses(&self, query: LossQuery) -> Result<LossList, WriterError> {
+        self.ask(|done| Command::Losses { query, done }).await
     }
 
     /// The watermarks of all agents that results came from since the last call.
@@ -126,8 +133,12 @@ impl Writer {
 struct Work {
     store: Arc<dyn ResultStore>,
     counters: Counters,
+    /// Most series of one agent.
+    max_series: usize,
     /// `None` after a failed write, until the store is recovered.
     accounts: Option<Accounts>,
+    /// Of all accounts.
+    missing: u64,
     /// Agents whose watermarks are to be told.
     touched: HashSet<AgentId>,
 }
@@ -140,7 +151,7 @@ impl Work {
             Command::GoneBelow { agent, epoch, oldest, done } => {
                 drop(done.send(self.gone_below(&agent, epoch, oldest)));
             }
-            Command::Losses { agent, done } => drop(done.send(self.losses(agent.as_ref()))),
+            Command::Losses { query, done } => drop(done.send(self.losses(&query))),
             Command::Touched { done } => drop(done.send(self.touched())),
         }
     }
@@ -148,14 +159,27 @@ impl Work {
     fn accounts(&mut self) -> Result<&Accounts, StoreError> {
         let accounts = match self.accounts.take() {
             Some(accounts) => accounts,
-            None => self.store.recover()?,
+            None => {
+                let accounts = self.store.recover()?;
+                self.missing = accounts.values().map(Account::missing).fold(0, u64::saturating_add);
+                self.counters.missing.set(i64::try_from(self.missing).unwrap_or(i64::MAX));
+                accounts
+            }
         };
         Ok(self.accounts.insert(accounts))
     }
 
     fn write(&mut self, Batch { messages, bodies }: Batch) -> Result<Rejected, StoreError> {
+        let max_series = self.max_series;
         let (store, now_ms) = (Arc::clone(&self.store), now_ms());
-        let plan = plan(&messages, self.accounts()?, |id| store.knows_id(id, now_ms))?;
+        let accounts = self.accounts()?;
+        let mut accepted = messages
+            .iter()
+            .enumerate()
+            .filter_map(|(index, message)| Some((index, &message.as_ref().ok()?.result)));
+        let new = if max_series == usize::MAX { HashMap::new() } else { store.new_series(&mut accepted)? };
+        let quota = Quota::new(max_series, new);
+        let plan = plan(&messages, Before { accounts, quota, now_ms }, |id| store.knows_id(id, now_ms))?;
         let results = plan.fresh.iter().filter_map(|index| {
             let (body, Ok(accepted)) = (bodies.get(*index)?, messages.get(*index)?) else { return None };
             Some(NewResult { result: &accepted.result, json: body })
@@ -164,9 +188,8 @@ impl Work {
         self.commit(&Commit { now_ms, results, accounts: &plan.accounts, ids: &plan.ids })?;
         self.counters.stored.inc_by(plan.fresh.len() as u64);
         self.counters.duplicates.inc_by(plan.duplicates);
-        self.apply(plan);
-        let rejected = messages.into_iter().enumerate();
-        Ok(rejected.filter_map(|(index, message)| Some((index, message.err()?.reason))).collect())
+        let rejected = self.apply(plan);
+        Ok(rejected.into_iter().map(|(index, (_, reason))| (index, reason)).collect())
     }
 
     fn gone_below(&mut self, agent: &AgentId, epoch: u64, oldest: u64) -> Result<Stored, StoreError> {
@@ -177,14 +200,14 @@ impl Work {
         if oldest <= before.seq.saturating_add(1) {
             return Ok(before);
         }
-        let Some(ledger) = account.ledger_mut(epoch) else {
+        let (results, now_ms) = (Vec::new(), now_ms());
+        let Some(kept) = account.epoch_mut(epoch) else {
             // An epoch that is forgotten: its agent need not keep it.
             return Ok(Stored { seq: oldest.saturating_sub(1), ..before });
         };
-        ledger.gone_below(oldest);
+        kept.gone_below(oldest, now_ms);
         let after = account.watermark(agent, epoch);
         let plan = Plan { accounts: HashMap::from([(agent.clone(), account)]), ..Plan::default() };
-        let (results, now_ms) = (Vec::new(), now_ms());
         self.commit(&Commit { now_ms, results, accounts: &plan.accounts, ids: &plan.ids })?;
         self.apply(plan);
         let lost = after.lost.saturating_sub(before.lost);
@@ -193,16 +216,24 @@ impl Work {
         Ok(after)
     }
 
-    fn losses(&mut self, agent: Option<&AgentId>) -> Result<LossList, StoreError> {
+    fn losses(&mut self, query: &LossQuery) -> Result<LossList, StoreError> {
         let accounts = self.accounts()?;
-        let mut agents: Vec<Loss> = match agent {
-            Some(agent) => {
-                accounts.get(agent).map(|account| account.losses(agent).collect()).unwrap_or_default()
+        if let Some(agent) = &query.agent {
+            let agents = accounts.get(agent).map(|account| account.losses(agent)).unwrap_or_default();
+            return Ok(LossList { agents, next: None });
+        }
+        let mut names: Vec<&AgentId> =
+            accounts.keys().filter(|agent| query.after.as_ref() < Some(agent)).collect();
+        names.sort_unstable();
+        let mut list = LossList::default();
+        for (index, agent) in names.iter().enumerate() {
+            list.agents.extend(accounts.get(*agent).into_iter().flat_map(|account| account.losses(agent)));
+            if list.agents.len() >= LOSSES && index + 1 < names.len() {
+                list.next = Some((*agent).clone());
+                break;
             }
-            None => accounts.iter().flat_map(|(agent, account)| account.losses(agent)).collect(),
-        };
-        agents.sort_by(|a, b| (&a.agent, b.epoch).cmp(&(&b.agent, a.epoch)));
-        Ok(LossList { agents })
+        }
+        Ok(list)
     }
 
     fn touched(&mut self) -> Result<Vec<Stored>, StoreError> {
@@ -226,11 +257,21 @@ impl Work {
         })
     }
 
-    /// The plan is durable: make it so here.
-    fn apply(&mut self, plan: Plan) {
+    /// The plan is durable: make it so here. Returns what it rejected.
+    fn apply(&mut self, plan: Plan) -> HashMap<usize, (Why, String)> {
         self.touched.extend(plan.accounts.keys().cloned());
         if let Some(accounts) = &mut self.accounts {
-            accounts.extend(plan.accounts);
+            for (agent, account) in plan.accounts {
+                let (late, missing) = (account.late(), account.missing());
+                let before = accounts.insert(agent, account).unwrap_or_default();
+                self.counters.late.inc_by(late.saturating_sub(before.late()));
+                self.missing = self.missing.saturating_sub(before.missing()).saturating_add(missing);
+            }
+            self.counters.missing.set(i64::try_from(self.missing).unwrap_or(i64::MAX));
         }
+        for (why, _) in plan.rejected.values() {
+            self.counters.rejected(*why).inc();
+        }
+        plan.rejected
     }
 }

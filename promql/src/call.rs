@@ -1,12 +1,16 @@
 //! Functions.
 
+use std::collections::HashMap;
+
 use promql_parser::parser::{Call, Expr, VectorSelector};
 use regex::{Regex, RegexBuilder};
 
 use crate::{
-    Error, Labels, Matcher, NAME,
+    Error, Labels, Matcher, NAME, Want,
     eval::{Evaluator, distinct, renamed},
-    instant, over_time, parse,
+    instant,
+    over_time::{self, Rolled},
+    parse,
     value::{Grid, Row, Value, present},
 };
 
@@ -121,8 +125,35 @@ fn over(arguments: &Arguments<'_>, function: over_time::OverTime) -> Result<Valu
     let Arguments { evaluator, call, grid } = arguments;
     let (range, number) = over_time::number_at(call.func.name);
     let number = number.map(|place| arguments.scalar(place)).transpose()?;
-    let ranges = evaluator.ranges(arguments.get(range)?, grid)?;
-    let mut rows = evaluator.over(ranges, grid, number.as_deref(), function)?;
+    let of = arguments.get(range)?;
+    let rolled = match evaluator.is_rolled(of, grid)? {
+        true => over_time::rolled(call.func.name),
+        false => Rolled::Of(Want::Last),
+    };
+    let read = |want, function| {
+        evaluator.over(evaluator.ranges_of(of, grid, want)?, grid, number.as_deref(), function)
+    };
+    let mut rows = match rolled {
+        Rolled::Of(want) => read(want, function)?,
+        Rolled::Counted => read(Want::Count, over_time::sum)?,
+        Rolled::Mean => {
+            let mut rows = read(Want::Sum, over_time::sum)?;
+            let counts = read(Want::Count, over_time::sum)?;
+            let counts: HashMap<&Labels, &Row> = counts.iter().map(|row| (&row.labels, row)).collect();
+            for row in &mut rows {
+                let count = counts.get(&row.labels);
+                row.map(|step, sum| Some(sum / present(at(&count?.steps, step))?));
+            }
+            rows
+        }
+        Rolled::Never => {
+            return Err(Error::execution(format!(
+                "{} needs single results, and some of this range are kept as roll-ups only: ask for a later time, \
+                 or for avg_over_time, min_over_time or max_over_time",
+                call.func.name
+            )));
+        }
+    };
     if !over_time::keeps_name(call.func.name) {
         rows.iter_mut().for_each(|row| row.labels = row.labels.without_name());
     }

@@ -10,8 +10,8 @@ use promql_parser::parser::{
 };
 
 use crate::{
-    Answer, Error, Expression, Labels, Meter, Point, Sample, Selection, Series, Source, aggregate, binary,
-    call, is_stale,
+    Answer, Error, Expression, Labels, Matcher, Meter, Point, Sample, Selection, Series, Source, Want,
+    aggregate, binary, call, is_stale,
     limits::MAX_POINTS,
     parse,
     value::{Grid, Row, Value, present},
@@ -200,8 +200,10 @@ impl Evaluator<'_> {
         number: impl Fn(&Sample) -> f64,
     ) -> Result<Vec<Row>, Error> {
         let shift = self.shift(selector.offset.as_ref(), selector.at.as_ref());
-        let lookback = self.query.lookback_ms;
-        let series = self.read(selector, &shift, lookback, grid)?;
+        // A roll-up is current for as long as it stands for, at least.
+        let width = self.width(selector, &shift, self.query.lookback_ms, grid)?;
+        let lookback = self.query.lookback_ms.max(width.unwrap_or(0));
+        let series = self.read(selector, &shift, lookback, grid, Want::Last)?;
         let mut rows = Vec::with_capacity(series.len());
         for Series { labels, samples } in series {
             self.meter.spend(grid.count)?;
@@ -258,27 +260,68 @@ impl Evaluator<'_> {
         shift: &Shift,
         range_ms: i64,
         grid: &Grid,
+        want: Want,
     ) -> Result<Vec<Series>, Error> {
         let matchers = parse::matchers(selector)?;
-        let selection = Selection {
-            matchers: &matchers,
-            from_ms: self.first_moment(shift.end(grid.start_ms), range_ms),
-            until_ms: shift.end(grid.last()),
-            step_ms: grid.step_ms,
-        };
+        let selection = self.selection(&matchers, shift, range_ms, grid, want);
         let series = self.source.select(&selection, self.meter)?;
         self.meter.series(series.len())?;
         Ok(series)
     }
 
+    fn width(
+        &self,
+        selector: &VectorSelector,
+        shift: &Shift,
+        range_ms: i64,
+        grid: &Grid,
+    ) -> Result<Option<i64>, Error> {
+        let matchers = parse::matchers(selector)?;
+        self.source.width(&self.selection(&matchers, shift, range_ms, grid, Want::Last))
+    }
+
+    fn selection<'m>(
+        &self,
+        matchers: &'m [Matcher],
+        shift: &Shift,
+        range_ms: i64,
+        grid: &Grid,
+        want: Want,
+    ) -> Selection<'m> {
+        Selection {
+            matchers,
+            from_ms: self.first_moment(shift.end(grid.start_ms), range_ms),
+            until_ms: shift.end(grid.last()),
+            step_ms: grid.step_ms,
+            want,
+        }
+    }
+
+    /// Whether roll-ups stand for the samples of this range vector.
+    pub(crate) fn is_rolled(&self, expr: &Expr, grid: &Grid) -> Result<bool, Error> {
+        match expr {
+            Expr::Paren(paren) => self.is_rolled(&paren.expr, grid),
+            Expr::MatrixSelector(MatrixSelector { vs, range }) => {
+                let shift = self.shift(vs.offset.as_ref(), vs.at.as_ref());
+                Ok(self.width(vs, &shift, millis(*range), grid)?.is_some())
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// The series of a range vector: a selector with a range, or a subquery.
     pub(crate) fn ranges(&self, expr: &Expr, grid: &Grid) -> Result<Ranges, Error> {
+        self.ranges_of(expr, grid, Want::Last)
+    }
+
+    /// Those, of the number that is wanted where there are only roll-ups.
+    pub(crate) fn ranges_of(&self, expr: &Expr, grid: &Grid, want: Want) -> Result<Ranges, Error> {
         match expr {
-            Expr::Paren(paren) => self.ranges(&paren.expr, grid),
+            Expr::Paren(paren) => self.ranges_of(&paren.expr, grid, want),
             Expr::MatrixSelector(MatrixSelector { vs, range }) => {
                 let shift = self.shift(vs.offset.as_ref(), vs.at.as_ref());
                 let range_ms = millis(*range);
-                let mut series = self.read(vs, &shift, range_ms, grid)?;
+                let mut series = self.read(vs, &shift, range_ms, grid, want)?;
                 for one in &mut series {
                     one.samples.retain(|sample| !is_stale(sample.value));
                 }

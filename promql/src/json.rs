@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use crate::{Answer, Error, Labels, Sample};
 
-/// The whole body of a good answer to `query` and `query_range`.
+/// The whole body of a good answer to `query` and `query_range`, with what its reader should know.
 #[must_use]
-pub fn answer(answer: &Answer) -> String {
+pub fn answer(answer: &Answer, warnings: &[String]) -> String {
     let mut out = String::with_capacity(64 + size(answer));
     out.push_str(r#"{"status":"success","data":{"resultType":"#);
     match answer {
@@ -44,7 +44,13 @@ pub fn answer(answer: &Answer) -> String {
             out.push(']');
         }
     }
-    out.push_str("}}");
+    out.push('}');
+    if !warnings.is_empty() {
+        out.push_str(r#","warnings":["#);
+        list(&mut out, warnings, |out, warning| string(out, warning));
+        out.push(']');
+    }
+    out.push('}');
     out
 }
 
@@ -118,6 +124,13 @@ fn write_number(out: &mut String, value: f64) {
         return;
     }
     let size = value.abs();
+    if size == 0.0 || (1e-4..1e15).contains(&size) {
+        // Here both write the same shortest digits, and this in a fraction of the time.
+        let mut digits = ryu::Buffer::new();
+        let text = digits.format_finite(value);
+        out.push_str(text.strip_suffix(".0").unwrap_or(text));
+        return;
+    }
     // Writing to a String does not fail.
     let _written = if size != 0.0 && !(1e-6..1e21).contains(&size) {
         let text = format!("{value:e}");
@@ -151,8 +164,11 @@ fn pair(out: &mut String, sample: &Sample) {
 fn time(out: &mut String, t_ms: i64) {
     let sign = if t_ms < 0 { "-" } else { "" };
     let (seconds, rest) = (t_ms.unsigned_abs() / 1000, t_ms.unsigned_abs() % 1000);
-    let _written =
-        if rest == 0 { write!(out, "{sign}{seconds}") } else { write!(out, "{sign}{seconds}.{rest:03}") };
+    out.push_str(sign);
+    out.push_str(itoa::Buffer::new().format(seconds));
+    if rest > 0 {
+        let _written = write!(out, ".{rest:03}");
+    }
 }
 
 fn labels(out: &mut String, labels: &Labels) {
@@ -212,12 +228,27 @@ mod tests {
             (1.5e300, "1.5e+300"),
             (0.000_001, "0.000001"),
             (0.000_000_1, "1e-7"),
+            (0.000_1, "0.0001"),
+            (999_999_999_999_999.9, "999999999999999.9"),
+            (1e15, "1000000000000000"),
             (9_007_199_254_740_993.0, "9007199254740992"),
             (f64::NAN, "NaN"),
             (f64::INFINITY, "+Inf"),
             (f64::NEG_INFINITY, "-Inf"),
         ] {
             assert_eq!(number(value), expected);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn numbers_have_the_same_digits_either_way(bits in proptest::num::f64::NORMAL, tenths in -10_000_000i64..10_000_000) {
+            for value in [bits, bits % 1e6, tenths as f64 / 10.0] {
+                if (1e-4..1e15).contains(&value.abs()) {
+                    assert_eq!(number(value), value.to_string());
+                }
+                assert_eq!(number(value).parse(), Ok(value));
+            }
         }
     }
 

@@ -25,5 +25,5 @@ pub use eval::{Query, Semantics, evaluate};
 pub use labels::{Labels, NAME};
 pub use limits::{Limits, MAX_POINTS, Meter, Stop};
 pub use parse::{Expression, Matcher, parse, parse_selector};
-pub use select::{Selection, Source};
+pub use select::{Selection, Source, Want};
 pub use value::{Answer, Point, STALE, Sample, Series, is_stale};

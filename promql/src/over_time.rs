@@ -1,7 +1,7 @@
 //! Functions of the samples in a range.
 
 use crate::{
-    Sample,
+    Sample, Want,
     eval::{Semantics, Window},
     sums::{Mean, Sum, Variance, line, quantile},
 };
@@ -29,11 +29,7 @@ pub(crate) fn named(name: &str) -> Option<OverTime> {
             values(window).for_each(|value| mean.add(value));
             Some(mean.mean())
         },
-        "sum_over_time" => |window| {
-            let mut sum = Sum::default();
-            values(window).for_each(|value| sum.add(value));
-            Some(sum.total())
-        },
+        "sum_over_time" => sum,
         "min_over_time" => |window| {
             values(window).reduce(|least, value| if value < least || least.is_nan() { value } else { least })
         },
@@ -64,6 +60,32 @@ pub(crate) fn named(name: &str) -> Option<OverTime> {
     })
 }
 
+/// What a function reads where roll-ups stand for samples.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rolled {
+    /// The same function of these numbers.
+    Of(Want),
+    /// The sum of how many there were.
+    Counted,
+    /// The sum of all by the sum of how many there were.
+    Mean,
+    /// It needs each sample.
+    Never,
+}
+
+pub(crate) fn rolled(name: &str) -> Rolled {
+    match name {
+        "min_over_time" => Rolled::Of(Want::Min),
+        "max_over_time" => Rolled::Of(Want::Max),
+        "sum_over_time" => Rolled::Of(Want::Sum),
+        "count_over_time" => Rolled::Counted,
+        "avg_over_time" => Rolled::Mean,
+        "stddev_over_time" | "stdvar_over_time" | "quantile_over_time" | "mad_over_time"
+        | "first_over_time" => Rolled::Never,
+        _ => Rolled::Of(Want::Last),
+    }
+}
+
 /// Which argument is the range, and which the number that goes with it.
 pub(crate) fn number_at(name: &str) -> (usize, Option<usize>) {
     match name {
@@ -80,6 +102,12 @@ pub(crate) fn keeps_name(name: &str) -> bool {
 
 fn values<'a>(window: &'a Window<'_>) -> impl DoubleEndedIterator<Item = f64> + 'a {
     window.samples.iter().map(|sample| sample.value)
+}
+
+pub(crate) fn sum(window: &Window<'_>) -> Option<f64> {
+    let mut sum = Sum::default();
+    values(window).for_each(|value| sum.add(value));
+    Some(sum.total())
 }
 
 fn variance(window: &Window<'_>) -> f64 {

@@ -11,6 +11,18 @@ pub struct Selection<'a> {
     pub until_ms: i64,
     /// Time between two steps, 0 for one moment.
     pub step_ms: i64,
+    pub want: Want,
+}
+
+/// Which number of a roll-up is asked for, where [`Source::width`] says that roll-ups stand for samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Want {
+    #[default]
+    Last,
+    Min,
+    Max,
+    Sum,
+    Count,
 }
 
 /// Where samples come from.
@@ -21,4 +33,13 @@ pub trait Source {
     /// # Errors
     /// What `meter` says, or [`Error::Internal`].
     fn select(&self, selection: &Selection<'_>, meter: &Meter<'_>) -> Result<Vec<Series>, Error>;
+
+    /// Time that one number stands for in what would be selected, in milliseconds; `None` for samples as they were
+    /// measured.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    fn width(&self, _selection: &Selection<'_>) -> Result<Option<i64>, Error> {
+        Ok(None)
+    }
 }

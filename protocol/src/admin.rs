@@ -485,6 +485,10 @@ pub struct Host {
     /// Variables that documents give it.
     #[serde(default, skip_serializing_if = "Vars::is_empty")]
     pub vars: Vars,
+    /// How far its clock is ahead of the broker's, in milliseconds; below 0: behind. Filled in by the bridge, where ingest
+    /// knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// Whether a host asks as often as it should.

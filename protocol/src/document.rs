@@ -13,13 +13,15 @@ use crate::{
     work::{Output, RunSettings, Work},
 };
 
+pub use crate::receiver::{Receiver, Webhook};
+
 /// One document of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
 pub enum Document {
     Check(Box<Check>),
     Rule(Rule),
-    Receiver(Receiver),
+    Receiver(Box<Receiver>),
     Group(Group),
     Variables(Variables),
     Silence(Silence),
@@ -201,29 +203,4 @@ pub struct Flapping {
     pub start: u8,
     /// It ends at or below this, at most `start`.
     pub stop: u8,
-}
-
-/// Whom to tell, and how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Receiver {
-    pub name: ReceiverName,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// Tells what names no receivers: the checks' own alerts, and hosts that are down.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub default: bool,
-    pub webhook: Webhook,
-}
-
-/// A generic webhook: the alert as JSON by POST.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Webhook {
-    /// `http://…` or `https://…`. May hold a secret, so it is never logged whole.
-    pub url: String,
-    #[serde(default = "default_webhook_timeout", with = "crate::duration::text")]
-    pub timeout: Duration,
-}
-
-fn default_webhook_timeout() -> Duration {
-    Duration::from_secs(15)
 }

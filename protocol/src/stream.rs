@@ -102,6 +102,7 @@ pub mod rejected_header {
 /// Durable consumers. One name each, so that a restart goes on where it stopped.
 pub mod consumer {
     pub const INGEST: &str = "ingest";
+    pub const REMOTE_WRITE: &str = "remote-write";
     pub const ALERTER: &str = "alerter";
     pub const NOTIFIER: &str = "notifier";
 }

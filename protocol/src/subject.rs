@@ -65,6 +65,12 @@ subjects! {
     QUERY_PROMETHEUS = "query.prometheus";
     QUERY_SERIES = "query.series";
     QUERY_AVAILABILITY = "query.availability";
+    QUERY_LATEST = "query.latest";
+    QUERY_TIMELINE = "query.timeline";
+    QUERY_TOP = "query.top";
+    /// Published: a question whose answer nobody waits for.
+    QUERY_CANCEL = "query.cancel";
+    QUERY_CLOCKS = "query.clocks";
 
     /// Why is an alert as it is?
     ALERTER_WHY = "alerter.why";
@@ -72,6 +78,9 @@ subjects! {
     ALERTER_SILENCE_LIST = "alerter.silence.list";
     ALERTER_SILENCE_PUT = "alerter.silence.put";
     ALERTER_SILENCE_EXPIRE = "alerter.silence.expire";
+    ALERTER_NOTIFICATION_LIST = "alerter.notification.list";
+    ALERTER_NOTIFICATION_CHANGE = "alerter.notification.change";
+    ALERTER_RECEIVER_TEST = "alerter.receiver.test";
     /// Begin to fetch what the alerter remembers.
     ALERTER_BACKUP = "alerter.backup";
     /// Begin to bring it.

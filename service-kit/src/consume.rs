@@ -11,7 +11,10 @@ use async_nats::{
     jetstream::{self, AckKind},
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    stream::{self, FuturesUnordered},
+};
 use prometheus_client::metrics::{counter::Counter, family::Family};
 use protocol::{
     stream::{Retention, rejected_header},
@@ -178,6 +181,8 @@ where
     Ok(())
 }
 
+/// Rejected messages of a batch that are kept at the same time.
+const DEAD_LETTERS: usize = 32;
 /// How long a batch that is not full waits for messages that the broker is known to have.
 const GATHER: Duration = Duration::from_millis(5);
 
@@ -359,14 +364,16 @@ impl Settle {
 
     /// Have the batch handled, keep what was rejected, acknowledge.
     async fn batch(&self, handler: &mut impl AsyncBatchHandler, batch: &[Delivery]) -> anyhow::Result<()> {
-        for (index, reason) in handler.handle(batch).await? {
-            if let Some(delivery) = batch.get(index) {
-                anyhow::ensure!(
-                    self.dead_letter(delivery, &reason).await,
-                    "a rejected message could not be kept"
-                );
+        // Several at once: whoever sends much that is rejected should not hold up the others for long.
+        let rejected = stream::iter(handler.handle(batch).await?);
+        let kept = rejected.map(|(index, reason)| async move {
+            match batch.get(index) {
+                Some(delivery) => self.dead_letter(delivery, &reason).await,
+                None => true,
             }
-        }
+        });
+        let kept = kept.buffer_unordered(DEAD_LETTERS).all(|kept| async move { kept }).await;
+        anyhow::ensure!(kept, "a rejected message could not be kept");
         self.done.inc_by(batch.len() as u64);
         // By place in the stream, not in the batch: a redelivered message may stand behind newer ones.
         let last = batch.iter().max_by_key(|delivery| delivery.sequence);

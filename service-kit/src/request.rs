@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{Client, RequestErrorKind};
+use bytes::Bytes;
 use protocol::{ErrorCode, ErrorReply, Reply};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -36,6 +37,30 @@ pub async fn request<Q: Serialize, R: DeserializeOwned>(
     question: &Q,
     timeout: Duration,
 ) -> Result<R, RequestError> {
+    decode(subject, &request_bytes(client, subject, question, timeout).await?)
+}
+
+/// What the bytes of a reply say.
+///
+/// # Errors
+/// [`RequestError::Malformed`], and what was refused.
+pub fn decode<R: DeserializeOwned>(subject: &str, reply: &[u8]) -> Result<R, RequestError> {
+    let reply: Reply<R> = protocol::decode(reply, protocol::limits::MESSAGE).map_err(|error| {
+        RequestError::Malformed { subject: subject.to_owned(), reason: error.to_string() }
+    })?;
+    reply.into_result().map_err(RequestError::Refused)
+}
+
+/// The bytes of the reply, good or bad, for whoever hands an answer on without reading it.
+///
+/// # Errors
+/// [`RequestError`], but none that needs the reply to be read.
+pub async fn request_bytes<Q: Serialize>(
+    client: &Client,
+    subject: &str,
+    question: &Q,
+    timeout: Duration,
+) -> Result<Bytes, RequestError> {
     let transport = |reason: String| RequestError::Transport { subject: subject.to_owned(), reason };
     let body = protocol::encode(question).map_err(|error| transport(error.to_string()))?;
     // Else the client's own limit of ten seconds would come first.
@@ -49,10 +74,7 @@ pub async fn request<Q: Serialize, R: DeserializeOwned>(
             _ => transport(report(&error)),
         }
     })?;
-    let reply: Reply<R> = protocol::decode(&message.payload, protocol::limits::MESSAGE).map_err(|error| {
-        RequestError::Malformed { subject: subject.to_owned(), reason: error.to_string() }
-    })?;
-    reply.into_result().map_err(RequestError::Refused)
+    Ok(message.payload)
 }
 
 impl From<RequestError> for ErrorReply {

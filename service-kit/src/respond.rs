@@ -45,6 +45,31 @@ where
     H: Fn(Subject, Q) -> F + Send + Sync + 'static,
     F: Future<Output = Result<R, ErrorReply>> + Send + 'static,
 {
+    let encoded = move |subject, question| {
+        let answer = handler(subject, question);
+        async move {
+            let internal = |error: serde_json::Error| ErrorReply::new(ErrorCode::Internal, error.to_string());
+            protocol::encode(&Reply::Ok(answer.await?)).map_err(internal)
+        }
+    };
+    respond_encoded(ctx, subject, limits, encoded).await
+}
+
+/// [`respond`] where the handler gives the bytes of the whole good [`Reply`].
+///
+/// # Errors
+/// As [`respond`].
+pub async fn respond_encoded<Q, H, F>(
+    ctx: &Context,
+    subject: &str,
+    limits: Limits,
+    handler: H,
+) -> anyhow::Result<()>
+where
+    Q: DeserializeOwned + Send + 'static,
+    H: Fn(Subject, Q) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Vec<u8>, ErrorReply>> + Send + 'static,
+{
     let mut requests = ctx.nats.queue_subscribe(subject.to_owned(), ctx.name.to_owned()).await?;
     barrier(&ctx.nats).await?;
     let (client, token) = (ctx.nats.clone(), ctx.tasks.token());
@@ -64,7 +89,7 @@ where
             let Ok(Ok(permit)) = tokio::time::timeout(limits.deadline / 2, waiting).await else {
                 let error =
                     ErrorReply::new(ErrorCode::Overloaded, "too many requests at once: try again later");
-                send(&client, reply, Reply::<R>::Error(error)).await;
+                send(&client, reply, Err(error)).await;
                 continue;
             };
             let (client, handler) = (client.clone(), Arc::clone(&handler));
@@ -81,7 +106,7 @@ where
                         let text = format!("not done within {:?}: try again later", limits.deadline);
                         Err(ErrorReply::new(ErrorCode::Unavailable, text))
                     });
-                send(&client, reply, Reply::from(answer)).await;
+                send(&client, reply, answer).await;
             });
         }
         // What is under way gets its answer.
@@ -93,26 +118,18 @@ where
     Ok(())
 }
 
-async fn send<R: Serialize + Send>(client: &Client, to: Subject, reply: Reply<R>) {
-    let body = encode(reply);
+async fn send(client: &Client, to: Subject, answer: Result<Vec<u8>, ErrorReply>) {
+    let fits = answer.and_then(|body| {
+        let too_large = || ErrorReply::new(ErrorCode::TooLarge, "the answer is too large: ask for less");
+        if body.len() <= limits::MESSAGE { Ok(body) } else { Err(too_large()) }
+    });
+    let body = fits.or_else(|error| protocol::encode(&Reply::<()>::Error(error)));
     let sent = match body {
         Ok(body) => client.publish(to, body.into()).await.map_err(|error| crate::report(&error)),
         Err(error) => Err(error.to_string()),
     };
     if let Err(reason) = sent {
         tracing::warn!(reason, "an answer could not be sent");
-    }
-}
-
-fn encode<R: Serialize>(reply: Reply<R>) -> serde_json::Result<Vec<u8>> {
-    let too_large = || {
-        let error = ErrorReply::new(ErrorCode::TooLarge, "the answer is too large: ask for less");
-        protocol::encode(&Reply::<()>::Error(error))
-    };
-    match protocol::encode(&reply) {
-        Ok(body) if body.len() <= limits::MESSAGE => Ok(body),
-        Ok(_) => too_large(),
-        Err(error) => Err(error),
     }
 }
 

@@ -6,14 +6,25 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode, routing::any};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri},
+    routing::any,
+};
 use tokio::sync::watch;
 
 /// One request that came in.
 #[derive(Debug, Clone)]
 pub struct Received {
+    pub method: String,
+    pub path: String,
     pub headers: HeaderMap,
+    /// Null where it is no JSON.
     pub body: serde_json::Value,
+    /// The body to the byte, where it is text.
+    pub raw: String,
 }
 
 /// Listens on loopback until it is dropped. Answers 200, or the next of the statuses given to [`WebhookSink::answer`].
@@ -40,7 +51,7 @@ impl WebhookSink {
         let listener = tokio::net::TcpListener::bind(address).await.expect("listen for webhooks");
         let address = listener.local_addr().expect("address");
         let state = Arc::new(Shared::default());
-        let app = Router::new().route("/", any(receive)).with_state(Arc::clone(&state));
+        let app = Router::new().fallback(any(receive)).with_state(Arc::clone(&state));
         let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("serve webhooks") });
         Self { address, state, server }
     }
@@ -75,9 +86,17 @@ impl Drop for WebhookSink {
     }
 }
 
-async fn receive(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(
+    State(state): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let raw = String::from_utf8_lossy(&body).into_owned();
     let body = serde_json::from_slice(&body).unwrap_or(serde_json::Value::Null);
-    state.received.lock().expect("received").push(Received { headers, body });
+    let (method, path) = (method.to_string(), uri.path().to_owned());
+    state.received.lock().expect("received").push(Received { method, path, headers, body, raw });
     state.count.send_modify(|count| *count += 1);
     let status = state.answers.lock().expect("answers").pop_front();
     status.map_or(StatusCode::OK, |status| StatusCode::from_u16(status).expect("an HTTP status"))

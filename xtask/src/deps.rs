@@ -37,11 +37,7 @@ const RULES: &[Rule] = &[
         may_use: &["protocol", "documents", "service-kit"],
         never: &["axum", "reqwest", "fjall"],
     },
-    Rule {
-        name: "ingest",
-        may_use: &["protocol", "promql", "service-kit"],
-        never: &["axum", "sled", "reqwest"],
-    },
+    Rule { name: "ingest", may_use: &["protocol", "promql", "service-kit"], never: &["axum", "sled"] },
     Rule { name: "alerter", may_use: &["protocol", "documents", "service-kit"], never: &["axum", "fjall"] },
     Rule { name: "http-bridge", may_use: &["protocol", "service-kit"], never: &["sled", "fjall"] },
     Rule {

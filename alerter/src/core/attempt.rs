@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::notify::gate::Said;
+
 /// Shortest wait before another attempt.
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest wait before another attempt, unless the receiver asks for more.
@@ -20,14 +22,39 @@ pub enum Answer {
     Nothing {
         reason: String,
     },
+    /// It will never take this one.
+    Refused {
+        reason: String,
+    },
+}
+
+impl Answer {
+    /// What it says of the receiver itself.
+    #[must_use]
+    pub fn said(&self) -> Said {
+        match self {
+            Self::Status { code: 429 | 503, retry_after: Some(wait) } => {
+                Said::Later((*wait).min(LONGEST_ASKED))
+            }
+            Self::Status { code: 408 | 425 | 429 | 500..=599, .. } | Self::Nothing { .. } => Said::Failed,
+            Self::Status { .. } | Self::Refused { .. } => Said::Answered,
+        }
+    }
 }
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     Delivered,
-    Retry { after: Duration, reason: String },
-    GiveUp { reason: String },
+    Retry {
+        after: Duration,
+        reason: String,
+    },
+    /// `gone`: the receiver wants nothing more at all.
+    GiveUp {
+        reason: String,
+        gone: bool,
+    },
 }
 
 /// `age` is how long the notification has been under way, `fraction` is drawn from 0..1.
@@ -44,16 +71,22 @@ pub fn decide(answer: Answer, age: Duration, retry_for: Duration, fraction: f64)
         Answer::Status { code, .. } => {
             let hint = match code {
                 300..=399 => "; redirects are not followed: correct its URL",
-                410 => "; it is gone for good: remove it, or correct its URL",
+                410 => {
+                    "; it is gone for good, so nothing more is sent there until its document changes or `dogwatch receiver test` succeeds"
+                }
                 _ => "; it does not accept the notification as it is: check its URL",
             };
-            return Decision::GiveUp { reason: format!("the receiver answered {code}{hint}") };
+            return Decision::GiveUp {
+                reason: format!("the receiver answered {code}{hint}"),
+                gone: code == 410,
+            };
         }
+        Answer::Refused { reason } => return Decision::GiveUp { reason, gone: false },
         Answer::Nothing { reason } => (reason, None),
     };
     if age >= retry_for {
         let tried = protocol::duration::format(Duration::from_secs(retry_for.as_secs()));
-        return Decision::GiveUp { reason: format!("{reason}; tried for {tried}") };
+        return Decision::GiveUp { reason: format!("{reason}; tried for {tried}"), gone: false };
     }
     let jitter = 0.8 + 0.4 * fraction.clamp(0.0, 1.0);
     let wait = age.clamp(FIRST, LONGEST).mul_f64(jitter);
@@ -96,6 +129,22 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_says_something_of_the_receiver_too() {
+        let asked = |code, seconds| Answer::Status { code, retry_after: Some(Duration::from_secs(seconds)) };
+        for (answer, said) in [
+            (status(200), Said::Answered),
+            (status(400), Said::Answered),
+            (status(500), Said::Failed),
+            (status(429), Said::Failed),
+            (asked(429, 5), Said::Later(Duration::from_secs(5))),
+            (asked(503, 1_000_000), Said::Later(LONGEST_ASKED)),
+            (Answer::Nothing { reason: String::new() }, Said::Failed),
+        ] {
+            assert_eq!(answer.said(), said, "{answer:?}");
+        }
+    }
+
+    #[test]
     fn waits_double_up_to_a_limit_and_end() {
         let wait = |age: u64| match decide(status(500), Duration::from_secs(age), DAY, 0.5) {
             Decision::Retry { after, .. } => after.as_secs(),
@@ -103,7 +152,10 @@ mod tests {
         };
         assert_eq!([wait(0), wait(1), wait(2), wait(60), wait(7200)], [1, 1, 2, 60, 600]);
         let over = decide(status(500), DAY, DAY, 0.5);
-        assert_eq!(over, Decision::GiveUp { reason: "the receiver answered 500; tried for 1day".into() });
+        assert_eq!(
+            over,
+            Decision::GiveUp { reason: "the receiver answered 500; tried for 1day".into(), gone: false }
+        );
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub struct RuleBook {
     pub revision: u64,
     by_check: HashMap<CheckName, CheckRules>,
     checks: HashMap<RuleName, CheckName>,
-    receivers: HashMap<ReceiverName, Receiver>,
+    receivers: HashMap<ReceiverName, Box<Receiver>>,
     pub host_down: Option<Arc<CompiledRule>>,
     /// Rules that may hold because nothing comes, with their checks.
     judging_silence: Vec<(CheckName, Arc<CompiledRule>)>,
@@ -234,7 +234,7 @@ impl RuleBook {
 
     #[must_use]
     pub fn receiver(&self, name: &ReceiverName) -> Option<&Receiver> {
-        self.receivers.get(name)
+        self.receivers.get(name).map(Box::as_ref)
     }
 
     /// The check that a rule looks at. `None`: there is no such rule.

@@ -4,5 +4,6 @@ pub mod archive;
 pub mod attend;
 pub mod clock;
 pub mod documents;
+pub mod letters;
 pub mod queries;
 pub mod results;

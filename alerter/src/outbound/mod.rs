@@ -1,5 +1,10 @@
-//! What goes out: transitions to the streams, notifications to webhooks.
+//! What goes out: transitions to the streams, notifications to receivers.
 
+mod http;
+pub mod ledger;
+mod mailer;
 pub mod notifier;
 pub mod outbox;
-pub mod webhook;
+mod secret_store;
+pub mod sender;
+pub mod turns;

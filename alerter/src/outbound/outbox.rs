@@ -4,10 +4,11 @@
 //! same ids. A broker may forget what it confirmed (it syncs to disk every two minutes), so notifications that are
 //! neither delivered nor given up are looked for in the stream, and published again when they are gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::{HeaderMap, header::NATS_MESSAGE_ID, jetstream};
-use protocol::{alert::Notification, stream, subject};
+use futures_util::{StreamExt, future::try_join_all, stream};
+use protocol::{alert::Notification, stream as streams, subject};
 use service_kit::{
     Backoff, Context,
     publish::{PublishError, publish},
@@ -18,11 +19,13 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     metrics::Metrics,
-    store::{OutboxRecord, Store},
+    store::{OutboxRecord, Store, notification_id},
 };
 
 /// Entries published between two writes to the store.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
+/// Alerts whose entries are published at the same time; those of one alert go one after the other.
+const AT_ONCE: usize = 64;
 /// How often forgotten notifications are looked for.
 const AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// Notifications looked for at once.
@@ -47,6 +50,9 @@ impl Outbox {
         let token = self.ctx.tasks.token();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut audit = Audit { at: Instant::now(), after: String::new() };
+        if let Err(error) = ensure_stream(&self.ctx.jetstream(), &streams::ALERTS).await {
+            tracing::debug!(error = report(&error), "stream ALERTS is made when it is needed");
+        }
         loop {
             let mut wait = AUDIT_EVERY;
             match self.round(&mut audit).await {
@@ -85,35 +91,28 @@ impl Outbox {
         }
         let (mut numbers, mut places) = (Vec::new(), Vec::new());
         let mut failure = None;
-        for (number, entry) in &entries {
-            let mut published = publish_entry(jetstream, entry).await;
-            if let Err(PublishError::NoStream { .. }) = published {
-                // A broker that is new or was wiped.
-                ensure_stream(jetstream, &stream::ALERTS).await?;
-                ensure_stream(jetstream, &stream::NOTIFY).await?;
-                published = publish_entry(jetstream, entry).await;
-            }
-            match published {
-                Ok(entry_places) => {
-                    numbers.push(*number);
-                    places.extend(entry_places);
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            }
+        let count = entries.len();
+        let mut published = stream::iter(by_alert(entries))
+            .map(|entries| publish_alert(jetstream.clone(), entries))
+            .buffer_unordered(AT_ONCE);
+        while let Some(outcome) = published.next().await {
+            numbers.extend(outcome.numbers);
+            places.extend(outcome.places);
+            failure = failure.or(outcome.failure);
         }
+        let missing = matches!(failure, Some(PublishError::NoStream { .. }));
         let store = Arc::clone(&self.store);
         let left = tokio::task::spawn_blocking(move || {
             store.published(&numbers, &places)?;
             store.unpublished_len()
         });
         self.metrics.outbox.set(i64::try_from(left.await??).unwrap_or(i64::MAX));
-        match failure {
-            None => Ok(entries.len()),
-            Some(error) => Err(error.into()),
+        if missing {
+            // A broker that is new or was wiped.
+            ensure_stream(jetstream, &streams::ALERTS).await?;
+            ensure_stream(jetstream, &streams::NOTIFY).await?;
         }
+        failure.map_or(Ok(count), |error| Err(error.into()))
     }
 
     /// Publish again what waits for delivery and is not in the stream any more. Where to go on next time.
@@ -125,12 +124,15 @@ impl Outbox {
             Some((id, ..)) if waiting.len() == AUDITED => id.clone(),
             Some(_) => String::new(),
         };
-        let notify = ensure_stream(jetstream, &stream::NOTIFY).await?;
+        let notify = ensure_stream(jetstream, &streams::NOTIFY).await?;
         let mut places = Vec::new();
         for (id, notification, place) in waiting {
             use jetstream::stream::LastRawMessageErrorKind::NoMessageFound;
             let there = match notify.get_raw_message(place).await {
-                Ok(message) => message.headers.get(NATS_MESSAGE_ID).is_some_and(|found| found.as_str() == id),
+                Ok(message) => message
+                    .headers
+                    .get(NATS_MESSAGE_ID)
+                    .is_some_and(|found| notification_id(found.as_str()) == id),
                 Err(error) if error.kind() == NoMessageFound => false,
                 Err(error) => return Err(error.into()),
             };
@@ -140,7 +142,8 @@ impl Outbox {
             let still = tokio::task::spawn_blocking(move || store.delivery(&key)).await??;
             if !there && still.is_some_and(|delivery| delivery.is_waiting()) {
                 tracing::warn!(id, "the broker forgot a notification; publishing it again");
-                places.push((id, publish_notification(jetstream, &notification).await?));
+                let place = publish_notification(jetstream, &id, &notification).await?;
+                places.push((id, place));
                 self.metrics.republished.inc();
             }
         }
@@ -150,29 +153,74 @@ impl Outbox {
     }
 }
 
+/// What was published of some entries, up to the first that failed.
+#[derive(Default)]
+struct Published {
+    numbers: Vec<u64>,
+    places: Vec<(String, u64)>,
+    failure: Option<PublishError>,
+}
+
+/// Entries of each alert, in order; alerts in the order of their first.
+fn by_alert(entries: Vec<(u64, OutboxRecord)>) -> Vec<Vec<(u64, OutboxRecord)>> {
+    let mut order: Vec<Vec<(u64, OutboxRecord)>> = Vec::new();
+    let mut index: HashMap<String, usize> = HashMap::new();
+    for entry in entries {
+        let place = *index.entry(entry.1.alert.id.clone()).or_insert(order.len());
+        match order.get_mut(place) {
+            Some(of_alert) => of_alert.push(entry),
+            None => order.push(vec![entry]),
+        }
+    }
+    order
+}
+
+async fn publish_alert(jetstream: jetstream::Context, entries: Vec<(u64, OutboxRecord)>) -> Published {
+    let mut done = Published::default();
+    for (number, entry) in entries {
+        match publish_entry(&jetstream, &entry).await {
+            Ok(places) => {
+                done.numbers.push(number);
+                done.places.extend(places);
+            }
+            Err(error) => {
+                done.failure = Some(error);
+                break;
+            }
+        }
+    }
+    done
+}
+
 /// The place of each of its notifications in stream NOTIFY, by id.
 async fn publish_entry(
     jetstream: &jetstream::Context,
     entry: &OutboxRecord,
 ) -> Result<Vec<(String, u64)>, PublishError> {
     let alert = &entry.alert;
-    if !entry.retold {
+    let transition = async {
+        if entry.retold {
+            return Ok(());
+        }
         let subject = subject::alert(&alert.agent, &alert.rule);
-        send(jetstream, subject, &alert.message_id(), alert).await?;
-    }
-    let mut places = Vec::new();
-    for notification in entry.notifications() {
-        places.push((notification.message_id(), publish_notification(jetstream, &notification).await?));
-    }
+        send(jetstream, subject, &alert.message_id(), alert).await.map(drop)
+    };
+    let notifications = entry.notifications().map(|notification| async move {
+        let id = entry.broker_id(&notification);
+        let place = publish_notification(jetstream, &id, &notification).await?;
+        Ok((notification.message_id(), place))
+    });
+    // Nothing depends on which of them is there first.
+    let ((), places) = tokio::try_join!(transition, try_join_all(notifications))?;
     Ok(places)
 }
 
 async fn publish_notification(
     jetstream: &jetstream::Context,
+    id: &str,
     notification: &Notification,
 ) -> Result<u64, PublishError> {
-    let subject = subject::notify(&notification.receiver);
-    send(jetstream, subject, &notification.message_id(), notification).await
+    send(jetstream, subject::notify(&notification.receiver), id, notification).await
 }
 
 async fn send(

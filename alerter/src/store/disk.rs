@@ -80,6 +80,8 @@ pub(super) struct Trees {
     pub(super) deliveries: Tree,
     pub(super) resolved: Tree,
     pub(super) silences: Tree,
+    /// Receivers that are disabled.
+    pub(super) disabled: Tree,
     /// Whether there were alerts that sled could not read.
     #[cfg(test)]
     forgotten: bool,
@@ -145,6 +147,7 @@ impl Trees {
             deliveries: db.open_tree("deliveries")?,
             resolved: db.open_tree("resolved")?,
             silences: db.open_tree("silences")?,
+            disabled: db.open_tree("disabled")?,
             db,
         };
         match trees.db.get("format")?.as_deref() {

@@ -5,6 +5,7 @@
 
 mod archive;
 mod disk;
+mod letters;
 mod record;
 
 use std::{ops::Bound, path::Path};
@@ -20,7 +21,8 @@ use crate::core::{AlertKey, Draft, Tracker};
 pub use archive::Entry;
 pub use disk::StoreError;
 use disk::{Disk, Failure, decode};
-pub use record::{Delivery, OutboxRecord, ResolvedRecord};
+pub use letters::Requeue;
+pub use record::{Delivery, Disabled, OutboxRecord, ResolvedRecord, Settlement, notification_id};
 
 /// Resolved alerts that are kept to be listed.
 pub const RESOLVED: usize = 1_000;
@@ -140,7 +142,8 @@ impl Store {
                 in_deliveries.apply_batch(&deliveries)?;
                 Ok::<(), ConflictableTransactionError<Failure>>(())
             })?;
-            trees.sync()
+            // Not synced: what is forgotten of it is published again, with the same ids.
+            Ok(())
         })
     }
 
@@ -152,17 +155,6 @@ impl Store {
         self.0.with(|trees| {
             let value = trees.deliveries.get(id)?;
             value.map(|value| decode("deliveries", &value)).transpose()
-        })
-    }
-
-    /// A notification is delivered or given up; durable when this returns.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn settle(&self, id: &str, outcome: &Delivery) -> Result<(), StoreError> {
-        self.0.with(|trees| {
-            trees.deliveries.insert(id, protocol::encode(outcome)?)?;
-            trees.sync()
         })
     }
 
@@ -259,7 +251,7 @@ impl Store {
                 let (key, value) = entry?;
                 let settled_ms = match decode("deliveries", &value)? {
                     Delivery::Waiting { .. } => continue,
-                    Delivery::Delivered { at_ms } | Delivery::GaveUp { at_ms, .. } => at_ms,
+                    Delivery::Delivered { at_ms, .. } | Delivery::GaveUp { at_ms, .. } => at_ms,
                 };
                 if settled_ms < before_ms {
                     trees.deliveries.remove(key)?;

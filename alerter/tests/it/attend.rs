@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use service_kit::now_ms;
 use testkit::{Program, WebhookSink, eventually};
 
-use crate::fixture::{Bed, LIMIT, documents, received, receiver, result, rule, states, webhook_id};
+use crate::fixture::{Bed, LIMIT, LOOPBACK, documents, received, receiver, result, rule, states, webhook_id};
 
 async fn ask<R: DeserializeOwned>(
     bed: &Bed,
@@ -156,8 +156,12 @@ async fn g5_killed_in_every_state_nothing_is_forgotten_and_nobody_is_told_twice(
     let bed =
         Bed::new(vec![Document::Rule(thrice), Document::Rule(after), receiver("ops", &sink.url())]).await;
     let (url, data) = (bed.nats.url(), bed.data.path().to_str().unwrap().to_owned());
-    let start =
-        || Program::start("dogwatch-alerter", &["--nats-url", &url, "--data", &data, "--log", "warn"]);
+    let start = || {
+        Program::start(
+            "dogwatch-alerter",
+            &[&["--nats-url", &url, "--data", &data, "--log", "warn"], &LOOPBACK[..]].concat(),
+        )
+    };
     const ROUNDS: u64 = 4;
     for round in 0..ROUNDS {
         // `after` fires at once and is told; `thrice` is pending, twice over a kill, then fires.

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use protocol::{alert::Alert, stream};
 use testkit::{Program, WebhookSink, eventually, webhook::Received};
 
-use crate::fixture::{Bed, LIMIT, documents, received, result, states, webhook_id};
+use crate::fixture::{Bed, LIMIT, LOOPBACK, documents, received, result, states, webhook_id};
 
 /// All transitions in stream ALERTS.
 async fn transitions(bed: &Bed) -> Vec<Alert> {
@@ -107,8 +107,12 @@ async fn g5_killed_again_and_again_each_transition_is_told_under_one_id() {
     let sink = WebhookSink::start().await;
     let bed = Bed::new(documents(&sink)).await;
     let (url, data) = (bed.nats.url(), bed.data.path().to_str().unwrap().to_owned());
-    let start =
-        || Program::start("dogwatch-alerter", &["--nats-url", &url, "--data", &data, "--log", "warn"]);
+    let start = || {
+        Program::start(
+            "dogwatch-alerter",
+            &[&["--nats-url", &url, "--data", &data, "--log", "warn"], &LOOPBACK[..]].concat(),
+        )
+    };
     const ROUNDS: u64 = 12;
     for round in 0..ROUNDS {
         let mut program = start();
@@ -186,7 +190,7 @@ async fn a_disk_that_was_full_is_used_again_and_nothing_is_lost() {
     // A limit on the size of files fails its writes as a full disk does, once the signal for it is ignored.
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(testkit::program::path("dogwatch-alerter"));
-    command.args(["--nats-url", &url, "--data", &data]);
+    command.args(["--nats-url", &url, "--data", &data]).args(LOOPBACK);
     let mut program = Program::spawn("dogwatch-alerter", command);
     let pid = Pid::from_raw(i32::try_from(program.pid()).unwrap());
     let limit_files = |current| {

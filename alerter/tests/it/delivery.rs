@@ -55,7 +55,7 @@ async fn g5_a_receiver_that_starts_late_is_told() {
 #[tokio::test]
 async fn g5_what_is_given_up_is_kept_with_its_reason() {
     let sink = WebhookSink::start().await;
-    sink.answer(&[410]);
+    sink.answer(&[404]);
     let alone = protocol::document::Rule { notify: vec!["nobody".parse().unwrap()], ..rule("alone") };
     let mut all = documents(&sink);
     all.push(Document::Rule(alone));
@@ -67,7 +67,7 @@ async fn g5_what_is_given_up_is_kept_with_its_reason() {
         if rejected.len() == 2 { Ok(rejected) } else { Err(format!("{rejected:?}")) }
     })
     .await;
-    for expected in ["receiver ops given up: the receiver answered 410", "there is no receiver of that name"]
+    for expected in ["receiver ops given up: the receiver answered 404", "there is no receiver of that name"]
     {
         assert!(rejected.iter().any(|(_, reason)| reason.contains(expected)), "{expected}: {rejected:?}");
     }

@@ -9,10 +9,10 @@ use alerter::Settings;
 use clap::Parser;
 use futures_util::StreamExt;
 use protocol::{
-    AgentId, CheckName, CheckResult, Origin, ReceiverName, Reply, Scalar, Status,
+    AgentId, CheckName, CheckResult, Origin, Reply, Scalar, Status,
     admin::{DocumentList, Host, HostList, HostQuery},
     alert::Alert,
-    document::{Document, Receiver, Rule, Webhook},
+    document::{Document, Rule},
     query::{AlertList, AlertQuery},
     stream, subject,
 };
@@ -20,6 +20,8 @@ use service_kit::{Context, Metrics, Readiness, Tasks, now_ms, streams};
 use testkit::{NatsServer, WebhookSink, eventually, webhook::Received};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// Receivers of tests are on this machine.
+pub(crate) const LOOPBACK: [&str; 2] = ["--receiver-networks", "loopback"];
 
 /// What the scripted config-service answers.
 #[derive(Default)]
@@ -80,7 +82,11 @@ impl Bed {
 
     pub(crate) async fn alerter_with(&self, args: &[&str]) -> Running {
         let data = self.data.path().to_str().unwrap().to_owned();
-        let mut all = vec!["dogwatch-alerter", "--data", &data];
+        let secrets = self.secrets().to_str().unwrap().to_owned();
+        let mut all = vec!["dogwatch-alerter", "--data", &data, "--secrets", &secrets];
+        if !args.contains(&"--receiver-networks") {
+            all.extend(LOOPBACK);
+        }
         all.extend(args);
         let settings = Settings::try_parse_from(all).unwrap();
         let nats = self.nats.client().await;
@@ -97,6 +103,16 @@ impl Bed {
         })
         .await;
         Running { ctx }
+    }
+
+    /// Folder of the alerter's secrets.
+    pub(crate) fn secrets(&self) -> std::path::PathBuf {
+        self.data.path().join("secrets")
+    }
+
+    pub(crate) fn secret(&self, name: &str, value: &str) {
+        std::fs::create_dir_all(self.secrets()).unwrap();
+        std::fs::write(self.secrets().join(name), value).unwrap();
     }
 
     /// Change the documents, and say so.
@@ -247,16 +263,19 @@ pub(crate) fn host(agent: &str) -> Host {
         unfit: Vec::new(),
         groups: Vec::new(),
         vars: protocol::Vars::new(),
+        clock_ahead_ms: None,
     }
 }
 
 pub(crate) fn receiver(name: &str, url: &str) -> Document {
-    Document::Receiver(Receiver {
-        name: ReceiverName::new(name).unwrap(),
-        description: String::new(),
-        default: false,
-        webhook: Webhook { url: url.to_owned(), timeout: Duration::from_secs(5) },
-    })
+    receiver_of(name, serde_json::json!({"webhook": {"url": url, "timeout": "5s"}}))
+}
+
+/// A receiver with these fields.
+pub(crate) fn receiver_of(name: &str, fields: serde_json::Value) -> Document {
+    let mut all = serde_json::json!({"kind": "Receiver", "name": name});
+    all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
 }
 
 /// `value > 90` on check `disk`, told to `ops`.

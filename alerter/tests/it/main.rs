@@ -6,4 +6,7 @@ mod attend;
 mod crash;
 mod delivery;
 mod fixture;
+mod formats;
+mod hostile;
 mod moves;
+mod receivers;

@@ -7,7 +7,7 @@ pub(crate) mod bare;
 mod nagios;
 mod peers;
 pub(crate) mod proc;
-mod stack;
+pub(crate) mod stack;
 
 use std::{
     fmt::Write,

@@ -40,17 +40,30 @@ pub(crate) struct Stack {
 
 impl Stack {
     pub(crate) async fn start() -> anyhow::Result<Self> {
-        let nats = NatsServer::start().await;
         let folder = tempfile::tempdir()?;
+        let results = vec!["--data".into(), folder.path().join("results").into_os_string()];
+        Self::start_with(folder, results, "1000").await
+    }
+
+    /// On results that are there, none of which is too old.
+    pub(crate) async fn start_on(results: &Path) -> anyhow::Result<Self> {
+        let mut flags: Vec<OsString> = vec!["--data".into(), results.into()];
+        for flag in ["--retention", "--retention-5m", "--retention-1h"] {
+            flags.extend([flag.into(), "36500d".into()]);
+        }
+        Self::start_with(tempfile::tempdir()?, flags, "1000000").await
+    }
+
+    async fn start_with(folder: TempDir, results: Vec<OsString>, rate: &str) -> anyhow::Result<Self> {
+        let nats = NatsServer::start().await;
         let client = nats.client().await;
         let (http, submit) = (testkit::free_address(), testkit::free_address());
         let mut stack = Self { nats, client, services: Vec::new(), http, folder, agents: 0 };
-        let data = |name: &str| vec!["--data".into(), stack.folder.path().join(name).into_os_string()];
-        let (config, results) = (data("config"), data("results"));
+        let config = vec!["--data".into(), stack.folder.path().join("config").into_os_string()];
         stack.service("config-service", config, config_service::start).await?;
         stack.service("ingest", results, ingest::start).await?;
         let mut addresses = vec!["--http".into(), http.to_string().into()];
-        addresses.extend(["--submit".into(), submit.to_string().into(), "--rate".into(), "1000".into()]);
+        addresses.extend(["--submit".into(), submit.to_string().into(), "--rate".into(), rate.into()]);
         stack.service("http-bridge", addresses, http_bridge::start).await?;
         Ok(stack)
     }
@@ -114,7 +127,7 @@ impl Stack {
     pub(crate) async fn reach(&self, agent: &AgentId, results: u64, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         loop {
-            let question = LossQuery { agent: Some(agent.clone()) };
+            let question = LossQuery { agent: Some(agent.clone()), after: None };
             let list: LossList = request(&self.client, subject::QUERY_LOSS, &question, TIMEOUT).await?;
             let stored: u64 = list.agents.iter().map(|agent| agent.stored).sum();
             if stored >= results {
@@ -130,9 +143,16 @@ impl Stack {
 
     /// Address of the bridge, and a file with a key that may fetch configurations and submit.
     pub(crate) async fn script_key(&self) -> anyhow::Result<(String, PathBuf)> {
+        let key = self.key(Role::Agent, Some(AgentId::new("script")?)).await?;
+        let path = self.folder.path().join("script.key");
+        std::fs::write(&path, key)?;
+        Ok((format!("http://{}", self.http), path))
+    }
+
+    pub(crate) async fn key(&self, role: Role, agent: Option<AgentId>) -> anyhow::Result<String> {
         let create = KeyCreate {
-            role: Role::Agent,
-            agent: Some(AgentId::new("script")?),
+            role,
+            agent,
             labels: Default::default(),
             facts: Default::default(),
             expires_in_ms: None,
@@ -140,9 +160,15 @@ impl Stack {
             actor: "bench".to_owned(),
         };
         let created: KeyCreated = request(&self.client, subject::ADMIN_KEY_CREATE, &create, TIMEOUT).await?;
-        let path = self.folder.path().join("script.key");
-        std::fs::write(&path, created.key)?;
-        Ok((format!("http://{}", self.http), path))
+        Ok(created.key)
+    }
+
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    pub(crate) fn client(&self) -> &async_nats::Client {
+        &self.client
     }
 
     pub(crate) async fn stop(self) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::http::{Client, Lines};
 use crate::{
     args::{Format, ResultsArgs},
-    output::{note, shown},
+    output::{note, shown, time},
 };
 
 /// What the server says when this program was too slow.
@@ -64,8 +64,7 @@ async fn show(lines: &mut Lines<'_>, format: Format) -> anyhow::Result<()> {
 fn row(result: &CheckResult) -> String {
     let value = result.value.as_ref().map(ToString::to_string).unwrap_or_default();
     let value = format!("{value} {}", result.unit.as_deref().unwrap_or_default());
-    let time = jiff::Timestamp::from_millisecond(i64::try_from(result.at_ms).unwrap_or(i64::MAX));
-    let time = time.map_or_else(|_| "-".to_owned(), |time| format!("{time:.0}"));
+    let time = time(result.at_ms);
     let [agent, check] = [result.agent.as_str(), result.check.as_str()];
     let text = [time.as_str(), agent, check, result.status.as_str(), &shown(&value), &shown(&result.output)];
     text.join("  ")

@@ -5,13 +5,17 @@ mod archive;
 mod attend;
 mod change;
 mod explain;
+mod export_results;
 mod files;
 mod follow;
 mod history;
 mod http;
 mod keys;
 mod library;
+mod loss;
+mod notifications;
 mod query;
+mod receiver;
 mod rollout;
 mod rule_test;
 mod run;
@@ -23,8 +27,8 @@ use std::io::{self, Write as _};
 use crate::{
     Usage,
     args::{
-        AlertCommand, AuditArgs, AuditCommand, ClientCommand, HostCommand, KeyCommand, RuleCommand,
-        SilenceCommand, TokenCommand,
+        AlertCommand, AuditArgs, AuditCommand, ClientCommand, HostCommand, KeyCommand, ReceiverCommand,
+        RuleCommand, SilenceCommand, TokenCommand,
     },
 };
 
@@ -59,14 +63,18 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::History(args) => history::history(&args).await,
             ClientCommand::Diff(args) => history::diff(&args).await,
             ClientCommand::Export(args) => history::export(&args).await,
+            ClientCommand::ExportResults(args) => export_results::export(&args).await,
             ClientCommand::Explain(args) => explain::explain(&args).await,
             ClientCommand::Hosts(args) => show::hosts(&args).await,
             ClientCommand::Checks(common) => show::checks(&common).await,
             ClientCommand::Run(args) => run::run(&args).await,
             ClientCommand::Results(args) if args.follow => follow::results(&args).await,
             ClientCommand::Results(args) => show::results(&args).await,
+            ClientCommand::Latest(args) => show::latest(&args).await,
             ClientCommand::Query(args) => query::query(&args).await,
             ClientCommand::Graph(args) => query::graph(&args).await,
+            ClientCommand::Timeline(args) => query::timeline(&args).await,
+            ClientCommand::Top(args) => query::top(&args).await,
             ClientCommand::Availability(args) => query::availability(&args).await,
             ClientCommand::Alerts(args) => show::alerts(&args).await,
             ClientCommand::Token(TokenCommand::Create(args)) => access::create_token(args).await,
@@ -80,8 +88,8 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Host(HostCommand::Decommission(args)) => access::decommission(&args).await,
             ClientCommand::Backup(args) => archive::backup(&args).await,
             ClientCommand::Restore(args) => archive::restore(&args).await,
-            ClientCommand::Audit(AuditArgs { command: Some(AuditCommand::Loss(common)), .. }) => {
-                show::loss(&common).await
+            ClientCommand::Audit(AuditArgs { command: Some(AuditCommand::Loss(args)), .. }) => {
+                loss::loss(&args).await
             }
             ClientCommand::Audit(args) => access::audit(&args).await,
             ClientCommand::Alert(AlertCommand::Ack(args)) => attend::acknowledge(&args).await,
@@ -89,6 +97,10 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<Done> {
             ClientCommand::Silence(SilenceCommand::Add(args)) => attend::add(&args).await,
             ClientCommand::Silence(SilenceCommand::List(common)) => attend::list(&common).await,
             ClientCommand::Silence(SilenceCommand::Expire(args)) => attend::expire(&args).await,
+            ClientCommand::Notifications(command) => notifications::run(&command).await,
+            ClientCommand::Receiver(ReceiverCommand::Test { name, common }) => {
+                receiver::test(&name, &common).await
+            }
             ClientCommand::Rule(RuleCommand::Test { file }) => rule_test::run(&file),
             ClientCommand::Library(command) => library::run(&command),
             ClientCommand::Schema => Ok(io::stdout().write_all(documents::SCHEMA.as_bytes())?),

@@ -7,22 +7,31 @@ use std::{
 };
 
 use protocol::{
+    attend::SilenceList,
+    cron::{self, Cron, CronError},
     duration::millis,
-    series::{Availability, AvailabilityList, AvailabilityQuery, SeriesHistory, SeriesPoint},
+    operate::Silence,
+    series::{
+        Availability, AvailabilityList, AvailabilityQuery, Excluded, SeriesHistory, SeriesPoint, StatusRun,
+        Timeline, Top, TopList,
+    },
 };
 use serde::{Deserialize, Serialize};
 use service_kit::now_ms;
 
 use super::http::Client;
 use crate::{
-    args::{AvailabilityArgs, Format, GraphArgs, QueryArgs},
-    output::{self, Column, age},
+    Usage,
+    args::{AvailabilityArgs, Format, GraphArgs, QueryArgs, TimelineArgs, TopArgs},
+    output::{self, Column, age, note},
 };
 
 /// An answer of Prometheus' HTTP API.
 #[derive(Deserialize)]
 struct Answered {
     data: Data,
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +104,8 @@ pub(crate) async fn query(args: &QueryArgs) -> anyhow::Result<()> {
         }
     };
     let path = ["prometheus", "api", "v1", endpoint];
-    let Answered { data } = client.get(&path, &parameters).await?;
+    let Answered { data, warnings } = client.get(&path, &parameters).await?;
+    warnings.iter().for_each(|warning| note(&format!("dogwatch: {}", output::shown(warning))));
     let rows: Vec<Row> = match data {
         Data::Scalar(value) | Data::String(value) => {
             vec![Row { metric: BTreeMap::new(), values: vec![value] }]
@@ -166,8 +176,17 @@ fn span(ms: u64) -> String {
 }
 
 pub(crate) async fn availability(args: &AvailabilityArgs) -> anyhow::Result<()> {
+    let client = Client::open(&args.common)?;
     let (from_ms, until_ms) = range(args.range);
-    let exclude = args.exclude.clone();
+    let mut exclude = args.exclude.clone();
+    if !args.exclude_silence.is_empty() {
+        let SilenceList { silences } = client.get(&["api", "v1", "silences"], &[]).await?;
+        for name in &args.exclude_silence {
+            let silence = silences.iter().map(|info| &info.silence).find(|silence| silence.name == *name);
+            let silence = silence.ok_or_else(|| Usage(format!("there is no silence {name}")))?;
+            exclude.extend(windows(silence, (from_ms, until_ms))?);
+        }
+    }
     let query = AvailabilityQuery {
         agent: args.agent.clone(),
         check: args.check.clone(),
@@ -175,9 +194,90 @@ pub(crate) async fn availability(args: &AvailabilityArgs) -> anyhow::Result<()> 
         until_ms,
         exclude,
     };
-    let client = Client::open(&args.common)?;
     let list: AvailabilityList = client.post(&["api", "v1", "query", "availability"], &query).await?;
     output::print(&list.checks, &AVAILABILITY, args.common.output)
+}
+
+const TIMELINE: [Column<StatusRun>; 4] = [
+    Column { title: "FROM", cell: |run, _| output::time(run.from_ms) },
+    Column {
+        title: "STATUS",
+        cell: |run, _| run.status.map_or_else(|| "not measured".to_owned(), |status| status.to_string()),
+    },
+    Column { title: "FOR", cell: |run, _| span(run.until_ms.saturating_sub(run.from_ms)) },
+    Column { title: "RESULTS", cell: |run, _| run.results.to_string() },
+];
+
+pub(crate) async fn timeline(args: &TimelineArgs) -> anyhow::Result<()> {
+    let client = Client::open(&args.common)?;
+    let (mut from_ms, until_ms) = range(args.range);
+    let mut runs: Vec<StatusRun> = Vec::new();
+    loop {
+        let query = [
+            ("agent", args.agent.to_string()),
+            ("check", args.check.to_string()),
+            ("from_ms", from_ms.to_string()),
+            ("until_ms", until_ms.to_string()),
+        ];
+        let page: Timeline = client.get(&["api", "v1", "query", "timeline"], &query).await?;
+        runs.extend(page.runs);
+        match page.next_ms {
+            Some(next) if next > from_ms => from_ms = next,
+            _ => break,
+        }
+    }
+    output::print(&runs, &TIMELINE, args.common.output)
+}
+
+const TOP: [Column<Top>; 2] = [
+    Column { title: "HOST", cell: |row, _| row.agent.to_string() },
+    Column {
+        title: "VALUE",
+        cell: |row, _| format!("{} {}", row.value, row.unit.as_deref().unwrap_or_default()),
+    },
+];
+
+pub(crate) async fn top(args: &TopArgs) -> anyhow::Result<()> {
+    let (from_ms, until_ms) = range(args.range);
+    let mut query = vec![
+        ("check", args.check.to_string()),
+        ("from_ms", from_ms.to_string()),
+        ("until_ms", until_ms.to_string()),
+        ("by", args.by.clone()),
+        ("lowest", args.lowest.to_string()),
+        ("limit", args.limit.to_string()),
+    ];
+    query.extend(args.metric.iter().map(|metric| ("metric", metric.clone())));
+    let list: TopList = Client::open(&args.common)?.get(&["api", "v1", "query", "top"], &query).await?;
+    note(&format!("{} of {} hosts", list.hosts.len(), list.of));
+    output::print(&list.hosts, &TOP, args.common.output)
+}
+
+/// The times within the range in which the silence mutes.
+fn windows(silence: &Silence, (from_ms, until_ms): (u64, u64)) -> Result<Vec<Excluded>, Usage> {
+    const MOST: usize = 1_000;
+    let (starts, ends) = (silence.starts.unwrap_or(0), silence.ends.unwrap_or(u64::MAX));
+    let (Some(cron), Some(length)) = (&silence.cron, silence.duration) else {
+        return Ok(vec![Excluded { from_ms: starts, until_ms: ends }]);
+    };
+    let wrong =
+        |reason: String| Usage(format!("the times of silence {} cannot be read: {reason}", silence.name));
+    let cron: Cron = cron.parse().map_err(|error: CronError| wrong(error.to_string()))?;
+    let zone = cron::zone(silence.timezone.as_deref().unwrap_or("UTC"));
+    let zone = zone.map_err(|error| wrong(error.to_string()))?;
+    let mut found = Vec::new();
+    // A window that began before the range reaches into it.
+    let mut after = from_ms.saturating_sub(millis(length)).max(starts);
+    while let Some(begin) = cron.next_after(after, &zone).filter(|begin| *begin < until_ms.min(ends)) {
+        found.push(Excluded { from_ms: begin, until_ms: begin.saturating_add(millis(length)).min(ends) });
+        if found.len() > MOST {
+            return Err(wrong(format!(
+                "it has more than {MOST} windows in this range: choose a shorter one"
+            )));
+        }
+        after = begin;
+    }
+    Ok(found)
 }
 
 /// From so long ago until now.
@@ -220,6 +320,24 @@ mod tests {
         assert_eq!(sparkline(&[]), "");
         let many: Vec<Option<f64>> = (0..100_000).map(|n| Some(f64::from(n))).collect();
         assert!((50..=60).contains(&sparkline(&many).chars().count()));
+    }
+
+    #[test]
+    fn a_silence_excludes_the_times_in_which_it_mutes() {
+        const HOUR: u64 = 3_600_000;
+        let silence = |fields: &str| serde_json::from_str(&format!(r#"{{"name":"n"{fields}}}"#)).unwrap();
+        let found = |fields: &str, range| -> Vec<(u64, u64)> {
+            let windows = windows(&silence(fields), range).unwrap();
+            windows.iter().map(|one| (one.from_ms / HOUR, one.until_ms / HOUR)).collect()
+        };
+        let once = r#","starts":"1970-01-01T03:00:00Z","ends":"1970-01-01T05:00:00Z""#;
+        assert_eq!(found(once, (0, HOUR)), [(3, 5)]);
+        let nightly = r#","cron":"0 2 * * *","duration":"2h""#;
+        assert_eq!(found(nightly, (3 * HOUR, 60 * HOUR)), [(2, 4), (26, 28), (50, 52)]);
+        let until = r#","cron":"0 2 * * *","duration":"2h","ends":"1970-01-02T03:00:00Z""#;
+        assert_eq!(found(until, (0, 60 * HOUR)), [(2, 4), (26, 27)]);
+        let often = silence(r#","cron":"* * * * *","duration":"1s""#);
+        assert!(windows(&often, (0, 60 * HOUR)).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The commands that show rows: `hosts`, `checks`, `results`, `alerts`, `loss`.
+//! The commands that show rows: `hosts`, `checks`, `results`, `alerts`.
 
 use std::collections::VecDeque;
 
@@ -8,18 +8,18 @@ use protocol::{
     alert::Alert,
     document::{Check, Document},
     duration,
-    query::{AlertList, Loss, LossList, ResultPage},
+    query::{AlertList, ResultPage},
     work::Work,
 };
 use service_kit::now_ms;
 
-use super::http::Client;
+use super::{http::Client, loss};
 use crate::{
-    args::{AlertsArgs, Common, HostsArgs, ResultsArgs},
+    args::{AlertsArgs, Common, HostsArgs, LatestArgs, ResultsArgs},
     output::{self, Column, age},
 };
 
-const HOSTS: [Column<Host>; 8] = [
+const HOSTS: [Column<Host>; 9] = [
     Column { title: "HOST", cell: |host, _| host.agent.to_string() },
     Column { title: "SEEN", cell: |host, now| age(host.last_seen_ms, now) },
     Column {
@@ -41,6 +41,7 @@ const HOSTS: [Column<Host>; 8] = [
             None => format!("none of {}", host.revision_wanted),
         },
     },
+    Column { title: "CLOCK", cell: |host, _| loss::clock(host.clock_ahead_ms) },
     Column {
         title: "LABELS",
         cell: |host, _| {
@@ -119,15 +120,6 @@ const ALERTS: [Column<Alert>; 6] = [
     Column { title: "SUMMARY", cell: |alert, _| alert.summary.clone() },
 ];
 
-const LOSS: [Column<Loss>; 6] = [
-    Column { title: "AGENT", cell: |loss, _| loss.agent.to_string() },
-    Column { title: "HIGHEST", cell: |loss, _| loss.highest.to_string() },
-    Column { title: "STORED", cell: |loss, _| loss.stored.to_string() },
-    Column { title: "REPEATED", cell: |loss, _| loss.duplicates.to_string() },
-    Column { title: "MISSING", cell: |loss, _| loss.missing.to_string() },
-    Column { title: "LOST", cell: |loss, _| loss.lost.to_string() },
-];
-
 fn agent_query(agent: Option<&AgentId>) -> Vec<(&'static str, String)> {
     agent.map(|agent| ("agent", agent.to_string())).into_iter().collect()
 }
@@ -169,22 +161,46 @@ pub(crate) async fn results(args: &ResultsArgs) -> anyhow::Result<()> {
     let mut query = agent_query(args.agent.as_ref());
     query.extend(args.check.as_ref().map(|check| ("check", check.to_string())));
     query.push(("since_ms", since_ms.to_string()));
+    query.push(("status", args.status.join(",")));
+    query.extend(args.contains.as_ref().map(|text| ("contains", text.clone())));
+    query.extend(args.matches.as_ref().map(|regex| ("matches", regex.clone())));
     let mut newest = VecDeque::new();
     let mut cursor = None;
     // Pages come oldest first; the newest are wanted, so all are read and the last ones kept.
     loop {
         let mut query = query.clone();
-        query.extend(cursor.map(|cursor| ("cursor", cursor)));
+        query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
         let page: ResultPage = client.get(&["api", "v1", "results"], &query).await?;
-        let more = !page.results.is_empty();
         newest.extend(page.results);
         newest.drain(..newest.len().saturating_sub(args.limit));
+        // A page without results may still have a next one: what was looked at fitted not.
         match page.next {
-            Some(next) if more => cursor = Some(next),
+            Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
             _ => break,
         }
     }
     output::print(newest.make_contiguous(), &RESULTS, args.common.output)
+}
+
+pub(crate) async fn latest(args: &LatestArgs) -> anyhow::Result<()> {
+    let client = Client::open(&args.common)?;
+    let since_ms = now_ms().saturating_sub(duration::millis(args.since));
+    let mut query = agent_query(args.agent.as_ref());
+    query.extend(args.check.as_ref().map(|check| ("check", check.to_string())));
+    query.push(("since_ms", since_ms.to_string()));
+    query.push(("status", args.status.join(",")));
+    let (mut results, mut cursor) = (Vec::new(), None);
+    loop {
+        let mut query = query.clone();
+        query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
+        let page: ResultPage = client.get(&["api", "v1", "results", "latest"], &query).await?;
+        results.extend(page.results);
+        match page.next {
+            Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
+            _ => break,
+        }
+    }
+    output::print(&results, &RESULTS, args.common.output)
 }
 
 pub(crate) async fn alerts(args: &AlertsArgs) -> anyhow::Result<()> {
@@ -192,9 +208,4 @@ pub(crate) async fn alerts(args: &AlertsArgs) -> anyhow::Result<()> {
     query.push(("resolved", args.all.to_string()));
     let list: AlertList = Client::open(&args.common)?.get(&["api", "v1", "alerts"], &query).await?;
     output::print(&list.alerts, &ALERTS, args.common.output)
-}
-
-pub(crate) async fn loss(common: &Common) -> anyhow::Result<()> {
-    let list: LossList = Client::open(common)?.get(&["api", "v1", "loss"], &[]).await?;
-    output::print(&list.agents, &LOSS, common.output)
 }

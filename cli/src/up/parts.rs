@@ -62,7 +62,12 @@ pub(crate) async fn start(
         )
         .await?;
     launch.part("ingest", data("results").into(), ingest::start).await?;
-    launch.part("alerter", data("alerts").into(), alerter::start).await?;
+    let [flag, alerts] = data("alerts");
+    // A first receiver is on the same machine as all the rest.
+    let networks = "public,private,loopback".into();
+    let secrets = folder.join("secrets").into();
+    let flags = vec![flag, alerts, "--receiver-networks".into(), networks, "--secrets".into(), secrets];
+    launch.part("alerter", flags, alerter::start).await?;
     let addresses =
         ["--http".into(), args.http.to_string().into(), "--submit".into(), args.submit.to_string().into()];
     launch.part("http-bridge", addresses.into(), http_bridge::start).await?;

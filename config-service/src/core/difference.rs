@@ -15,7 +15,7 @@ const BYTES: usize = limits::MESSAGE / 4;
 /// Longest value that is shown whole, as JSON.
 const VALUE: usize = 2_048;
 /// Fields that may hold a secret.
-const SECRET: [&str; 1] = ["webhook.url"];
+const SECRET: [&str; 2] = ["webhook.url", "webhook.proxy"];
 
 /// Collects what is told of a change.
 #[derive(Default)]

@@ -117,7 +117,7 @@ impl Rollouts {
         self.keep(rollout);
     }
 
-    /// The whole record of a rollout is folded.
+    /// A whole record with documents, or of a rollout, is folded.
     pub(super) fn folded(&mut self, documents: &Documents, resolver: &Resolver, touched: &mut Touched) {
         if let Some(former) = &mut self.former {
             (former.changed, former.targeting) =

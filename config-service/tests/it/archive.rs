@@ -258,3 +258,39 @@ async fn a_restore_that_is_killed_is_finished_by_the_next_start_and_answers_noth
     assert_eq!(apply(&client, &check("echo done")).await.unwrap().revision, REVISIONS as u64 + 1);
     assert!(!data.path().join("restore.archive").exists() && !data.path().join("restore.order").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_kill_left_half_done_is_finished_whatever_is_in_stream_and_store() {
+    const REVISIONS: usize = 6;
+    let bytes = long_archive(REVISIONS).await;
+    let (contents, lines) = look(&bytes);
+    let (nats, data) = (NatsServer::start().await, tempfile::tempdir().unwrap());
+    let client = nats.client().await;
+    // The store holds another history, the stream the half of the new one.
+    let replica = Replica::start(&nats.url(), data.path()).await;
+    apply(&client, CPU).await.unwrap();
+    replica.stop().await;
+    let stream = async_nats::jetstream::new(client.clone()).get_stream("CONFIG").await.unwrap();
+    stream.purge().await.unwrap();
+    for line in &lines[..REVISIONS / 2] {
+        let Line::Change { record } = line else { continue };
+        let sent = async_nats::jetstream::new(client.clone())
+            .publish(subject::CONFIG_LOG, protocol::encode(record).unwrap().into())
+            .await
+            .unwrap();
+        sent.await.unwrap();
+    }
+    let order = serde_json::json!({
+        "id": "0123", "revision": REVISIONS + 2, "contents": contents, "actor": "test", "at_ms": 1, "next": "changes",
+    });
+    std::fs::write(data.path().join("restore.order"), order.to_string()).unwrap();
+    std::fs::write(data.path().join("restore.audit"), "").unwrap();
+    std::fs::write(data.path().join("restore.archive"), &bytes).unwrap();
+    let _replica = Replica::start(&nats.url(), data.path()).await;
+    in_place(&client, REVISIONS as u64 + 2).await;
+    let list = documents(&client).await;
+    assert_eq!((list.documents.len(), list.documents[0].name()), (1, "probe"));
+    assert_eq!(host(&client, "web-01").await.unwrap().facts["os"], "linux");
+    assert_eq!(history(&client).await.revisions.len(), REVISIONS + 2);
+    assert!(!data.path().join("restore.archive").exists());
+}

@@ -82,6 +82,8 @@ impl Listener for Bounded {
             let Ok(permit) = Arc::clone(&self.free).acquire_owned().await else { continue };
             // Listener::accept waits out a lack of file descriptors.
             let (stream, peer) = Listener::accept(&mut self.listener).await;
+            // An answer that takes several packets would wait for the client's word on the first.
+            let _slower = stream.set_nodelay(true);
             let idle = Box::pin(tokio::time::sleep(IDLE));
             return (Connection { stream, idle, _permit: permit }, peer);
         }

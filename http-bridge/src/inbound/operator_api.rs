@@ -1,6 +1,6 @@
 //! The operators' API: each endpoint is one question to one service, answered with the protocol's types as JSON.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -13,15 +13,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use protocol::{
-    ErrorReply,
+    AgentId, ErrorReply,
     admin::{
         Applied, ApplyRequest, DiffQuery, Difference, DocumentList, DocumentQuery, ExplainQuery, Explanation,
         HistoryPage, HistoryQuery, HostList, HostQuery, KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery,
         KeyRevoke, Role, RollbackRequest,
     },
     document::Kind,
-    query::{AlertList, AlertQuery, LossList, LossQuery, ResultPage, ResultQuery},
-    series::{AvailabilityList, AvailabilityQuery, SeriesHistory, SeriesQuery},
+    query::{AlertList, AlertQuery, ClockList, ClockQuery, LossList, LossQuery},
     subject,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,6 +30,9 @@ use crate::{
     error::Problem,
     outbound::{ANSWER, CHANGE},
 };
+
+/// What a list of hosts waits for their clocks at most.
+const CLOCKS: Duration = Duration::from_secs(1);
 
 pub(crate) type Answer<T> = Result<Json<T>, Problem>;
 
@@ -99,22 +101,30 @@ pub(crate) async fn hosts(
     query: Result<Query<HostQuery>, QueryRejection>,
 ) -> Answer<HostList> {
     caller.at_least(Role::Viewer)?;
-    Ok(Json(app.ask.ask(subject::ADMIN_HOSTS, &query?.0, ANSWER).await?))
+    let mut list: HostList = app.ask.ask(subject::ADMIN_HOSTS, &query?.0, ANSWER).await?;
+    clocks(&app, &mut list).await;
+    Ok(Json(list))
+}
+
+/// Put in what ingest knows of the hosts' clocks. Without it the list is as good as before.
+async fn clocks(app: &App, list: &mut HostList) {
+    let agents: Vec<AgentId> = list.hosts.iter().map(|host| host.agent.clone()).collect();
+    if agents.is_empty() {
+        return;
+    }
+    let query = ClockQuery { agents, after: None };
+    let Ok(found) = app.ask.ask::<_, ClockList>(subject::QUERY_CLOCKS, &query, CLOCKS).await else { return };
+    let ahead: HashMap<AgentId, i64> =
+        found.clocks.into_iter().map(|clock| (clock.agent, clock.ahead_ms)).collect();
+    for host in &mut list.hosts {
+        host.clock_ahead_ms = ahead.get(&host.agent).copied();
+    }
 }
 
 pub(crate) async fn checks(State(app): State<Arc<App>>, caller: Caller) -> Answer<DocumentList> {
     caller.at_least(Role::Viewer)?;
     let query = DocumentQuery { kinds: vec![Kind::Check] };
     Ok(Json(app.ask.ask(subject::ADMIN_DOCUMENTS, &query, ANSWER).await?))
-}
-
-pub(crate) async fn results(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    query: Result<Query<ResultQuery>, QueryRejection>,
-) -> Answer<ResultPage> {
-    caller.at_least(Role::Viewer)?;
-    Ok(Json(app.ask.ask(subject::QUERY_RESULTS, &query?.0, ANSWER).await?))
 }
 
 pub(crate) async fn alerts(
@@ -133,26 +143,6 @@ pub(crate) async fn loss(
 ) -> Answer<LossList> {
     caller.at_least(Role::Viewer)?;
     Ok(Json(app.ask.ask(subject::QUERY_LOSS, &query?.0, ANSWER).await?))
-}
-
-pub(crate) async fn series(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    query: Result<Query<SeriesQuery>, QueryRejection>,
-) -> Answer<SeriesHistory> {
-    caller.at_least(Role::Viewer)?;
-    Ok(Json(app.ask.ask(subject::QUERY_SERIES, &query?.0, ANSWER).await?))
-}
-
-/// As a POST, since the excluded times are a list.
-pub(crate) async fn availability(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<AvailabilityList> {
-    caller.at_least(Role::Viewer)?;
-    let query: AvailabilityQuery = json(body)?;
-    Ok(Json(app.ask.ask(subject::QUERY_AVAILABILITY, &query, ANSWER).await?))
 }
 
 pub(crate) async fn create_key(

@@ -15,9 +15,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol::{
     ErrorCode, ErrorReply,
     admin::Role,
-    query::{PrometheusAnswer, PrometheusQuery},
+    query::{PrometheusAnswer, PrometheusQuery, QueryCancel},
     subject,
 };
+use service_kit::request;
 use url::form_urlencoded;
 
 use super::{caller::Caller, routes::App};
@@ -78,13 +79,49 @@ pub(crate) async fn ask(
     if form.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
         parameters.extend(form_urlencoded::parse(&body).into_owned().take(PARAMETERS));
     }
-    let question = PrometheusQuery { endpoint, parameters };
-    let answer: Result<PrometheusAnswer, ErrorReply> =
-        app.ask.ask(subject::QUERY_PROMETHEUS, &question, ANSWER).await;
-    let PrometheusAnswer { status, body } = answer.map_err(|error| refused(too_large(error).into()))?;
+    let id = ulid::Ulid::generate().to_string();
+    let question = PrometheusQuery { endpoint, parameters, id: Some(id.clone()) };
+    let waiting = Waiting { client: app.ask.0.clone(), id: Some(id) };
+    let answer = answer(&app, &question).await;
+    waiting.over();
+    let (status, body) = answer.map_err(|error| refused(too_large(error).into()))?;
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((status, json, Box::<str>::from(body).into_string()).into_response())
+    Ok((status, json, body).into_response())
+}
+
+async fn answer(app: &App, question: &PrometheusQuery) -> Result<(u16, Bytes), ErrorReply> {
+    let reply = app.ask.reply(subject::QUERY_PROMETHEUS, question, ANSWER).await?;
+    if let Some((status, place)) = PrometheusAnswer::parts(&reply) {
+        return Ok((status, reply.slice(place)));
+    }
+    let PrometheusAnswer { status, body } = request::decode(subject::QUERY_PROMETHEUS, &reply)?;
+    Ok((status, Box::<str>::from(body).into_string().into()))
+}
+
+/// Takes the question back when it is dropped before the answer came: the client went away, or its time is over.
+struct Waiting {
+    client: async_nats::Client,
+    id: Option<String>,
+}
+
+impl Waiting {
+    fn over(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current()) else { return };
+        let client = self.client.clone();
+        runtime.spawn(async move {
+            if let Ok(body) = protocol::encode(&QueryCancel { id }) {
+                // If it is lost the evaluation ends with its time.
+                let _lost = client.publish(subject::QUERY_CANCEL, body.into()).await;
+            }
+        });
+    }
 }
 
 /// An answer that no message holds is the fault of the question.

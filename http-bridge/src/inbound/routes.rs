@@ -23,9 +23,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     HttpMetrics, Limits, access_api,
     account::{self, Who},
-    agent_api, archive_api, attend_api,
+    agent_api, archive_api, attend_api, letters_api,
     listener::Peer,
-    live, operator_api, prometheus, rollouts, run,
+    live, operator_api, prometheus, query_api, rollouts, run,
 };
 use crate::{
     error::Problem,
@@ -87,18 +87,23 @@ pub(crate) fn everything(app: &Arc<App>, ctx: &Context) -> Router {
         .route("/api/v1/hosts", get(operator_api::hosts))
         .route("/api/v1/hosts/{host}/checks/{check}/run", post(run::run))
         .route("/api/v1/checks", get(operator_api::checks))
-        .route("/api/v1/results", get(operator_api::results))
+        .route("/api/v1/results", get(query_api::results))
+        .route("/api/v1/results/latest", get(query_api::latest))
         .route("/api/v1/results/live", get(live::live))
         .route("/api/v1/alerts", get(operator_api::alerts))
         .route("/api/v1/alerts/{id}/why", get(attend_api::why))
         .route("/api/v1/alerts/{id}/acknowledge", post(attend_api::acknowledge))
         .route("/api/v1/silences", get(attend_api::silences).post(attend_api::silence))
         .route("/api/v1/silences/{name}", delete(attend_api::expire))
+        .route("/api/v1/notifications", get(letters_api::list).post(letters_api::change))
+        .route("/api/v1/receivers/{name}/test", post(letters_api::test))
         .route("/api/v1/loss", get(operator_api::loss))
         .route("/api/v1/rollouts", get(rollouts::list))
         .route("/api/v1/rollouts/{revision}", get(rollouts::one).post(rollouts::change))
-        .route("/api/v1/query/series", get(operator_api::series))
-        .route("/api/v1/query/availability", post(operator_api::availability))
+        .route("/api/v1/query/series", get(query_api::series))
+        .route("/api/v1/query/timeline", get(query_api::timeline))
+        .route("/api/v1/query/top", get(query_api::top))
+        .route("/api/v1/query/availability", post(query_api::availability))
         .route("/prometheus/api/v1/{*endpoint}", get(prometheus::ask).post(prometheus::ask))
         .route("/api/v1/keys", post(operator_api::create_key).get(operator_api::list_keys))
         .route("/api/v1/keys/{id}", delete(operator_api::revoke_key))
@@ -123,7 +128,8 @@ const ABOUT: &str = "dogwatch\n\n\
     POST /api/submit         what it found\n\
     GET  /api/v1/hosts, checks, results, alerts, loss, history, diff, explain, rollouts   (key of role viewer)\n\
     GET  /api/v1/results/live   results as they come, as server-sent events (key of role viewer)\n\
-    GET  /api/v1/query/series, POST /api/v1/query/availability   (key of role viewer)\n\
+    GET  /api/v1/results/latest   the latest of each check (key of role viewer)\n\
+    GET  /api/v1/query/series, timeline, top, POST /api/v1/query/availability   (key of role viewer)\n\
     GET  /prometheus/api/v1/query, query_range, labels, series   PromQL, for Grafana too (key of role viewer)\n\
     POST /api/v1/apply, rollback; GET /api/v1/documents   (key of role editor)\n\
     POST /api/v1/rollouts/REVISION   pause, resume, abort or promote it (key of role editor)\n\

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use async_nats::{Client, connection::State};
+use axum::body::Bytes;
 use protocol::{
     AgentId, ErrorCode, ErrorReply,
     admin::{HostList, HostQuery},
     subject,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 use service_kit::request;
 
 /// How long a service may take for what an HTTP request asks of it. With the key's verification it makes 5 seconds.
@@ -30,6 +32,39 @@ impl Ask {
     ) -> Result<R, ErrorReply> {
         self.connected()?;
         Ok(request::request(&self.0, subject, question, timeout).await?)
+    }
+
+    /// The answer as the service wrote it, in JSON that is not read here: it may be long.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(crate) async fn hand_on<Q: Serialize>(
+        &self,
+        subject: &str,
+        question: &Q,
+        timeout: Duration,
+    ) -> Result<Bytes, ErrorReply> {
+        let reply = self.reply(subject, question, timeout).await?;
+        match protocol::reply::answer(&reply) {
+            Some(place) => Ok(reply.slice(place)),
+            None => {
+                Ok(Box::<str>::from(request::decode::<Box<RawValue>>(subject, &reply)?).into_string().into())
+            }
+        }
+    }
+
+    /// The whole reply.
+    ///
+    /// # Errors
+    /// `unavailable`, and none that the service answered.
+    pub(crate) async fn reply<Q: Serialize>(
+        &self,
+        subject: &str,
+        question: &Q,
+        timeout: Duration,
+    ) -> Result<Bytes, ErrorReply> {
+        self.connected()?;
+        Ok(request::request_bytes(&self.0, subject, question, timeout).await?)
     }
 
     /// Whether a host is one of those that a key is limited to.

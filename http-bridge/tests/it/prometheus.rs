@@ -1,11 +1,16 @@
+use std::time::Duration;
+
+use futures_util::StreamExt;
 use protocol::{
+    ErrorReply,
     admin::Role,
-    query::{PrometheusAnswer, PrometheusQuery},
+    query::{PrometheusAnswer, PrometheusQuery, QueryCancel},
     subject,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use service_kit::respond;
+use tokio::io::AsyncWriteExt;
 
 use crate::harness::{Bridge, key};
 
@@ -18,6 +23,8 @@ async fn echo(bridge: &Bridge) {
         limits,
         |_, question: PrometheusQuery| async move {
             let status = if question.endpoint == "query" { 200 } else { 422 };
+            // Its name is another each time.
+            let question = PrometheusQuery { id: question.id.map(|_| "some".to_owned()), ..question };
             let body = serde_json::to_string(&question).unwrap();
             Ok(PrometheusAnswer { status, body: serde_json::value::RawValue::from_string(body).unwrap() })
         },
@@ -34,7 +41,7 @@ async fn parameters_of_url_and_form_are_handed_on_and_the_answer_handed_back() {
     assert_eq!(got.headers()["content-type"], "application/json");
     assert_eq!(
         got.text().await.unwrap(),
-        r#"{"endpoint":"query","parameters":[["query","a+b"],["time","1"]]}"#
+        r#"{"endpoint":"query","parameters":[["query","a+b"],["time","1"]],"id":"some"}"#
     );
 
     let path = "/prometheus/api/v1/label/agent/values?a=1";
@@ -48,7 +55,7 @@ async fn parameters_of_url_and_form_are_handed_on_and_the_answer_handed_back() {
     assert_eq!(
         body,
         json!({"endpoint": "label/agent/values",
-            "parameters": [["a", "1"], ["match[]", "{b=\"c d\"}"], ["match[]", "e"]]})
+            "parameters": [["a", "1"], ["match[]", "{b=\"c d\"}"], ["match[]", "e"]], "id": "some"})
     );
 }
 
@@ -84,4 +91,33 @@ async fn without_ingest_it_says_so_as_prometheus_would() {
     assert_eq!(answer.status(), 503);
     let body: Value = answer.json().await.unwrap();
     assert_eq!((&body["status"], &body["errorType"]), (&json!("error"), &json!("unavailable")));
+}
+
+#[tokio::test]
+async fn g10_a_client_that_goes_away_takes_its_question_back() {
+    let bridge = Bridge::start().await;
+    let mut canceled = bridge.behind.nats.subscribe(subject::QUERY_CANCEL).await.unwrap();
+    respond::barrier(&bridge.behind.nats).await.unwrap();
+    let (asked, mut asks) = tokio::sync::mpsc::unbounded_channel();
+    let limits = respond::Limits { deadline: Duration::from_secs(60), ..respond::Limits::default() };
+    respond::respond(
+        &bridge.behind,
+        subject::QUERY_PROMETHEUS,
+        limits,
+        move |_, question: PrometheusQuery| {
+            asked.send(question.id).unwrap();
+            std::future::pending::<Result<PrometheusAnswer, ErrorReply>>()
+        },
+    )
+    .await
+    .unwrap();
+    let mut client = tokio::net::TcpStream::connect(bridge.http).await.unwrap();
+    let head = format!("X-API-Key: {}", key(Role::Viewer));
+    let request = format!("GET /prometheus/api/v1/query?query=1 HTTP/1.1\r\nHost: b\r\n{head}\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let id = asks.recv().await.unwrap().unwrap();
+    drop(client);
+    let message = tokio::time::timeout(Duration::from_secs(20), canceled.next()).await.unwrap().unwrap();
+    let cancel: QueryCancel = protocol::decode(&message.payload, 1_000).unwrap();
+    assert_eq!(cancel.id, id);
 }

@@ -26,12 +26,60 @@ pub struct Accepted {
     pub identity: Identity,
 }
 
-/// A message that is no result, and why.
+/// A message that is not stored, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
+    pub why: Why,
     pub reason: String,
-    /// Agent, epoch and sequence number, if they can be read: the sequence goes on without it.
-    pub place: Option<(AgentId, u64, u64)>,
+    /// Whose it is, if the subject says so.
+    pub agent: Option<AgentId>,
+    /// Epoch and sequence number, if they can be read: the sequence goes on without it.
+    pub number: Option<(u64, u64)>,
+}
+
+/// Kinds of reasons, as metrics and audits name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// It is no result.
+    Invalid,
+    /// Its time is too far in the future.
+    Ahead,
+    /// Its time is too long ago.
+    Late,
+    /// Its agent has too many series.
+    Series,
+}
+
+impl Why {
+    /// In the order of [`Self::index`], which is written down: append only.
+    pub const ALL: [Self; 4] = [Self::Invalid, Self::Ahead, Self::Late, Self::Series];
+
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Ahead => "ahead",
+            Self::Late => "late",
+            Self::Series => "series",
+        }
+    }
+}
+
+impl Accepted {
+    /// Refuse it after all.
+    #[must_use]
+    pub fn refused(self, why: Why, reason: String) -> Refused {
+        let number = match self.identity {
+            Identity::Numbered { epoch, seq } => Some((epoch, seq)),
+            Identity::Named(_) | Identity::Unknown => None,
+        };
+        Refused { why, reason, agent: Some(self.result.agent), number }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +99,11 @@ enum Reason {
 /// # Errors
 /// [`Refused`] when the message is not a result of the agent and check that its subject names.
 pub fn accept(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Accepted, Refused> {
-    check(subject, message_id, body)
-        .map_err(|reason| Refused { reason: reason.to_string(), place: place(subject, body) })
+    check(subject, message_id, body).map_err(|reason| {
+        let agent = subject::result_parts(subject).map(|(agent, _)| agent);
+        let number = agent.as_ref().and_then(|_| number(body));
+        Refused { why: Why::Invalid, reason: reason.to_string(), agent, number }
+    })
 }
 
 fn check(subject: &str, message_id: Option<&str>, body: &[u8]) -> Result<Accepted, Reason> {
@@ -91,16 +142,15 @@ fn within(what: &'static str, size: usize, unit: &'static str, limit: usize) -> 
     if size <= limit { Ok(()) } else { Err(Reason::TooLong { what, size, unit, limit }) }
 }
 
-fn place(subject: &str, body: &[u8]) -> Option<(AgentId, u64, u64)> {
+fn number(body: &[u8]) -> Option<(u64, u64)> {
     #[derive(Deserialize)]
     struct Place {
         #[serde(default)]
         epoch: u64,
         seq: u64,
     }
-    let (agent, _) = subject::result_parts(subject)?;
     let place: Place = protocol::decode(body, limits::MESSAGE).ok()?;
-    (1..=limits::SEQUENCE).contains(&place.seq).then_some((agent, place.epoch, place.seq))
+    (1..=limits::SEQUENCE).contains(&place.seq).then_some((place.epoch, place.seq))
 }
 
 #[cfg(test)]
@@ -162,8 +212,8 @@ mod tests {
         for (subject, body, reason, has_place) in cases {
             let refused = accept(subject, None, body.as_bytes()).unwrap_err();
             assert!(refused.reason.contains(reason), "{}", refused.reason);
-            let place = has_place.then(|| (AgentId::new("web-01").unwrap(), 5, 7));
-            assert_eq!(refused.place, place, "{}", refused.reason);
+            assert_eq!(refused.number, has_place.then_some((5, 7)), "{}", refused.reason);
+            assert_eq!(refused.agent, (subject == SUBJECT).then(|| AgentId::new("web-01").unwrap()));
         }
     }
 

@@ -99,7 +99,7 @@ fn index(status: Status) -> usize {
 }
 
 /// Three times the median time between results: two that were left out are no gap.
-fn hold(samples: &[Sample]) -> u64 {
+pub(crate) fn hold(samples: &[Sample]) -> u64 {
     let pairs = samples.iter().zip(samples.iter().skip(1));
     let mut gaps: Vec<u64> = pairs.map(|(a, b)| b.at_ms.saturating_sub(a.at_ms)).collect();
     gaps.sort_unstable();
@@ -137,7 +137,10 @@ mod tests {
     use protocol::{AgentId, CheckName};
 
     use super::*;
-    use crate::store::{SeriesId, series::points};
+    use crate::{
+        core::timeline,
+        store::{SeriesId, series::points},
+    };
 
     fn meta() -> SeriesMeta {
         SeriesMeta {
@@ -212,6 +215,19 @@ mod tests {
             let found = availability(&meta(), &results, (from, until), &exclude);
             let sum = found.ok_ms + found.warning_ms + found.critical_ms + found.unknown_ms + found.unmeasured_ms + found.excluded_ms;
             prop_assert_eq!(sum, until - from);
+            if exclude.is_empty() {
+                let runs = timeline::runs(&results, (from, until));
+                let of = |status| {
+                    let own = runs.iter().filter(|run| run.status == status);
+                    own.map(|run| run.until_ms - run.from_ms).sum::<u64>()
+                };
+                prop_assert_eq!(
+                    (of(Some(Status::Ok)), of(Some(Status::Critical)), of(None)),
+                    (found.ok_ms, found.critical_ms, found.unmeasured_ms)
+                );
+                prop_assert!(runs.windows(2).all(|pair| pair[0].until_ms == pair[1].from_ms
+                    && pair[0].status != pair[1].status && pair[0].from_ms < pair[0].until_ms));
+            }
             let thin = thinned(points(&results, Resolution::FiveMinutes), 0, width * 1000);
             let count: u64 = thin.iter().map(|point| point.statuses.iter().sum::<u64>()).sum();
             prop_assert_eq!(count, results.len() as u64);

@@ -79,12 +79,15 @@ impl Ledger {
         self.duplicates = self.duplicates.saturating_add(1);
     }
 
-    /// The result can never be stored (it was rejected): the sequence goes on without it.
-    pub fn write_off(&mut self, seq: u64) {
-        if self.sight(seq) == Sighting::New {
+    /// The result can never be stored (it was rejected): the sequence goes on without it. `false` when it was known, or
+    /// there is no room to know it.
+    pub fn write_off(&mut self, seq: u64) -> bool {
+        let new = self.sight(seq) == Sighting::New;
+        if new {
             self.insert(seq);
             self.written_off = self.written_off.saturating_add(1);
         }
+        new
     }
 
     /// The agent has nothing below `oldest` any more.
@@ -116,6 +119,16 @@ impl Ledger {
             sum.saturating_add(length(range.0.max(self.floor.saturating_add(1)), range.1))
         });
         self.highest.saturating_sub(self.floor).saturating_sub(here)
+    }
+
+    /// Neither stored nor lost, from `first` to `last`, both of them numbers below the highest.
+    #[must_use]
+    pub fn missing_within(&self, first: u64, last: u64) -> u64 {
+        let first = first.max(self.floor.saturating_add(1));
+        let here = self.ranges.iter().filter(|range| range.1 >= first && range.0 <= last);
+        let here =
+            here.fold(0u64, |sum, range| sum.saturating_add(length(range.0.max(first), range.1.min(last))));
+        length(first, last).saturating_sub(here)
     }
 
     #[must_use]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use promql::Want;
 use protocol::Status;
 
-use crate::store::SeriesMeta;
+use crate::store::{Point, SeriesMeta};
 
 /// The numbers of results and of their metrics.
 pub const VALUE: &str = "dogwatch_value";
@@ -23,6 +24,37 @@ pub fn status_number(status: Status) -> f64 {
         Status::Critical => 2.0,
         Status::Unknown => 3.0,
     }
+}
+
+/// The number of a roll-up that stands for its samples; `None` where it has none. Of verdicts the last is not kept: the
+/// highest stands for it.
+#[must_use]
+#[allow(clippy::cast_precision_loss)] // counts far below 2^53
+pub fn rolled(name: &str, point: &Point, want: Want) -> Option<f64> {
+    if name != STATUS {
+        return (point.count > 0).then_some(match want {
+            Want::Last => point.last,
+            Want::Min => point.min,
+            Want::Max => point.max,
+            Want::Sum => point.sum,
+            Want::Count => point.count as f64,
+        });
+    }
+    let statuses = [Status::Ok, Status::Unknown, Status::Warning, Status::Critical].map(status_number);
+    let there = || statuses.iter().zip(point.statuses).filter(|(_, count)| *count > 0);
+    let numbers = there().map(|(number, _)| *number);
+    match want {
+        Want::Last | Want::Max => numbers.reduce(f64::max),
+        Want::Min => numbers.reduce(f64::min),
+        Want::Sum => there().map(|(number, count)| number * count as f64).reduce(|sum, more| sum + more),
+        Want::Count => there().map(|(_, count)| count as f64).reduce(|sum, more| sum + more),
+    }
+}
+
+/// Whether a label says whose a series is, and is none of its host.
+#[must_use]
+pub fn is_own(label: &str) -> bool {
+    label == promql::NAME || OWN.contains(&label)
 }
 
 /// A host's labels as PromQL may hold them: what its names do not allow becomes `_`. Of two that become the same the

@@ -1,14 +1,14 @@
 //! Questions and their answers: watermarks, losses, pages of results.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use protocol::{
     AgentId, ErrorCode, ErrorReply, limits,
-    query::{LossList, LossQuery, ResultPage, ResultQuery},
-    series::{AvailabilityQuery, SeriesQuery},
+    query::{ClockQuery, LatestQuery, LossList, LossQuery, ResultQuery},
+    series::{AvailabilityQuery, SeriesQuery, TimelineQuery, TopQuery},
     stored::{Stored, StoredRequest},
     subject,
 };
@@ -18,8 +18,9 @@ use service_kit::{
 };
 
 use crate::{
-    query::history,
-    store::{Position, ResultStore, Scan, StoreError},
+    core::clock::Clocks,
+    query::{history, native},
+    store::{ResultStore, StoreError},
     writer::{Writer, WriterError},
 };
 
@@ -27,12 +28,15 @@ use crate::{
 const READING: Duration = Duration::from_secs(3);
 /// Readings at once: each may hold a thread and a page.
 const READERS: usize = 4;
-/// JSON of one page; the rest of a message is room for what encoding adds.
-const PAGE_BYTES: usize = limits::MESSAGE * 3 / 4;
 
 /// # Errors
 /// When a subscription cannot be made.
-pub async fn answer(ctx: &Context, writer: Writer, store: Arc<dyn ResultStore>) -> anyhow::Result<()> {
+pub async fn answer(
+    ctx: &Context,
+    writer: Writer,
+    store: Arc<dyn ResultStore>,
+    clocks: Arc<Mutex<Clocks>>,
+) -> anyhow::Result<()> {
     let asked = writer.clone();
     respond(ctx, subject::STORED_GET_ALL, Limits::default(), move |subject, question| {
         stored(asked.clone(), subject::last_agent(&subject), question)
@@ -40,6 +44,11 @@ pub async fn answer(ctx: &Context, writer: Writer, store: Arc<dyn ResultStore>) 
     .await?;
     respond(ctx, subject::QUERY_LOSS, Limits::default(), move |_, question| loss(writer.clone(), question))
         .await?;
+    respond(ctx, subject::QUERY_CLOCKS, Limits::default(), move |_, question: ClockQuery| {
+        let list = clocks.lock().unwrap_or_else(PoisonError::into_inner).list(&question);
+        async move { Ok(list) }
+    })
+    .await?;
     let readers = Limits { concurrency: READERS, ..Limits::default() };
     let of = Arc::clone(&store);
     respond(ctx, subject::QUERY_SERIES, readers, move |_, question: SeriesQuery| {
@@ -51,8 +60,25 @@ pub async fn answer(ctx: &Context, writer: Writer, store: Arc<dyn ResultStore>) 
         reading(Arc::clone(&of), question, history::availability)
     })
     .await?;
-    respond(ctx, subject::QUERY_RESULTS, readers, move |_, question| results(Arc::clone(&store), question))
-        .await
+    let of = Arc::clone(&store);
+    respond(ctx, subject::QUERY_LATEST, readers, move |_, question: LatestQuery| {
+        reading(Arc::clone(&of), question, native::latest)
+    })
+    .await?;
+    let of = Arc::clone(&store);
+    respond(ctx, subject::QUERY_TIMELINE, readers, move |_, question: TimelineQuery| {
+        reading(Arc::clone(&of), question, native::timeline)
+    })
+    .await?;
+    let of = Arc::clone(&store);
+    respond(ctx, subject::QUERY_TOP, readers, move |_, question: TopQuery| {
+        reading(Arc::clone(&of), question, native::top)
+    })
+    .await?;
+    respond(ctx, subject::QUERY_RESULTS, readers, move |_, question: ResultQuery| {
+        reading(Arc::clone(&store), question, native::results)
+    })
+    .await
 }
 
 async fn stored(
@@ -75,7 +101,7 @@ async fn stored(
 }
 
 async fn loss(writer: Writer, question: LossQuery) -> Result<LossList, ErrorReply> {
-    Ok(writer.losses(question.agent).await?)
+    Ok(writer.losses(question).await?)
 }
 
 /// An answer that takes reading, apart from the threads that talk.
@@ -87,30 +113,6 @@ async fn reading<Q: Send + 'static, R: Send + 'static>(
     let deadline = Instant::now() + READING;
     let read = tokio::task::spawn_blocking(move || read(&store, question, deadline)).await;
     read.map_err(|error| ErrorReply::new(ErrorCode::Internal, error.to_string()))?
-}
-
-async fn results(store: Arc<dyn ResultStore>, question: ResultQuery) -> Result<ResultPage, ErrorReply> {
-    let from = match question.cursor.as_deref().map(str::parse::<Position>) {
-        None => Position::at(question.since_ms),
-        Some(Ok(position)) => position.max(Position::at(question.since_ms)),
-        Some(Err(error)) => return Err(ErrorReply::invalid(error.to_string()).at("cursor")),
-    };
-    if question.limit > limits::PAGE {
-        let text = format!("at most {} results fit on a page", limits::PAGE);
-        return Err(ErrorReply::invalid(text).at("limit"));
-    }
-    let scan = Scan {
-        agent: question.agent,
-        check: question.check,
-        from,
-        until_ms: question.until_ms,
-        limit: if question.limit == 0 { limits::PAGE } else { question.limit },
-        max_bytes: PAGE_BYTES,
-        deadline: Instant::now() + READING,
-    };
-    let read = tokio::task::spawn_blocking(move || store.page(&scan)).await;
-    let read = read.map_err(|error| ErrorReply::new(ErrorCode::Internal, error.to_string()))?;
-    Ok(read.map_err(WriterError::from)?)
 }
 
 impl From<WriterError> for ErrorReply {

@@ -38,6 +38,8 @@ pub fn follow(ctx: &Context) -> watch::Receiver<Arc<HostLabels>> {
                     sender.send_replace(Arc::new(labels));
                 }
                 Err(error) => {
+                    // Whoever waits for the first reading need not wait for more.
+                    sender.send_modify(|_| {});
                     tracing::debug!(error = report(error.as_ref()), "the labels of hosts cannot be read");
                 }
             }

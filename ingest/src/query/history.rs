@@ -18,9 +18,9 @@ const POINTS: usize = 500;
 /// Most points of one answer.
 const MOST_POINTS: usize = 11_000;
 /// Most samples or roll-ups read for one answer.
-const READ: usize = 2_000_000;
+pub(super) const READ: usize = 2_000_000;
 /// Most checks in one answer.
-const CHECKS: usize = 10_000;
+pub(super) const CHECKS: usize = 10_000;
 /// Most excluded times in one question.
 const EXCLUDED: usize = 1_000;
 
@@ -112,13 +112,13 @@ pub fn availability(
     Ok(AvailabilityList { checks })
 }
 
-fn range(from_ms: u64, until_ms: u64) -> Result<(u64, u64), ErrorReply> {
+pub(super) fn range(from_ms: u64, until_ms: u64) -> Result<(u64, u64), ErrorReply> {
     if until_ms <= from_ms {
         return Err(ErrorReply::invalid("the range ends before it begins").at("until_ms"));
     }
     Ok((from_ms, until_ms))
 }
 
-fn error(error: StoreError) -> ErrorReply {
+pub(super) fn error(error: StoreError) -> ErrorReply {
     WriterError::from(error).into()
 }

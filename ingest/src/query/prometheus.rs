@@ -1,6 +1,7 @@
 //! Prometheus' HTTP API, but for HTTP: an endpoint and its parameters to a status and a body.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,12 +11,12 @@ use promql::{Error, Limits, Matcher, Meter, Query, Semantics, Stop, evaluate, js
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::source::StoreSource;
+use super::source::{StoreSource, unreadable};
 use crate::{
     core::{naming, parameters::Parameters},
     outbound::hosts::HostLabels,
     settings::Settings,
-    store::ResultStore,
+    store::{Resolution, ResultStore},
 };
 
 /// How old a sample may be to count as current: Prometheus' default.
@@ -53,8 +54,14 @@ impl Prometheus {
 
     /// Status and body. Blocks while it reads and computes, at most for the timeout.
     #[must_use]
-    pub fn answer(&self, endpoint: &str, parameters: &Parameters<'_>, now_ms: u64) -> (u16, String) {
-        match self.find(endpoint, parameters, now_ms) {
+    pub fn answer(
+        &self,
+        endpoint: &str,
+        parameters: &Parameters<'_>,
+        now_ms: u64,
+        canceled: &CancellationToken,
+    ) -> (u16, String) {
+        match self.find(endpoint, parameters, now_ms, canceled) {
             Ok(body) => (200, body),
             Err(Refusal::NoEndpoint) => {
                 (404, json::refusal("not_found", &format!("there is no endpoint {endpoint:?} here")))
@@ -63,15 +70,23 @@ impl Prometheus {
         }
     }
 
-    fn find(&self, endpoint: &str, parameters: &Parameters<'_>, now_ms: u64) -> Result<String, Refusal> {
+    fn find(
+        &self,
+        endpoint: &str,
+        parameters: &Parameters<'_>,
+        now_ms: u64,
+        canceled: &CancellationToken,
+    ) -> Result<String, Refusal> {
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let timeout = parameters.duration("timeout")?.and_then(|ms| u64::try_from(ms).ok());
         let timeout = timeout.map_or(self.timeout, |ms| self.timeout.min(Duration::from_millis(ms)));
         let deadline = Instant::now() + timeout;
         let hosts = Arc::clone(&self.hosts.borrow());
-        let source = StoreSource { store: Arc::clone(&self.store), hosts, deadline };
+        let store = Arc::clone(&self.store);
+        let horizon = store.horizon().map_err(|error| unreadable(&error))?;
+        let source = StoreSource { store, hosts, deadline, now_ms, horizon, rolled: Cell::default() };
         let stop = || {
-            if self.stop.is_cancelled() {
+            if self.stop.is_cancelled() || canceled.is_cancelled() {
                 Some(Stop::Canceled)
             } else {
                 (Instant::now() >= deadline).then_some(Stop::TimedOut)
@@ -151,7 +166,14 @@ fn query(
     let expression = promql::parse(parameters.text("query")?)?;
     let semantics = Semantics::Prometheus3;
     let query = Query { start_ms, end_ms, step_ms, lookback_ms: LOOKBACK_MS, semantics };
-    Ok(json::answer(&evaluate(&expression, &query, source, meter)?))
+    let answer = evaluate(&expression, &query, source, meter)?;
+    let warning = source.rolled.get().map(|resolution| {
+        let width = if resolution == Resolution::Hour { "an hour" } else { "five minutes" };
+        format!(
+            "some of these times lie before the results that are kept one by one: roll-ups of {width} stand for them"
+        )
+    });
+    Ok(json::answer(&answer, warning.as_slice()))
 }
 
 /// Every series that one of `selectors` names; without any, all.

@@ -1,14 +1,14 @@
 //! The store as PromQL sees it.
 
-use std::{sync::Arc, time::Instant};
+use std::{cell::Cell, sync::Arc, time::Instant};
 
-use promql::{Error, Matcher, Meter, Sample, Selection, Series, Source};
+use promql::{Error, Matcher, Meter, Sample, Selection, Series, Source, Want};
 use protocol::{AgentId, CheckName};
 
 use crate::{
-    core::naming::{Named, STATUS, VALUE, status_number},
+    core::naming::{self, Named, STATUS, VALUE, status_number},
     outbound::hosts::HostLabels,
-    store::{ResultStore, SeriesFilter, SeriesMeta, Span, StoreError},
+    store::{Horizon, Part, Point, Resolution, ResultStore, SeriesFilter, SeriesMeta, Span, StoreError},
 };
 
 /// What one query reads from.
@@ -16,6 +16,10 @@ pub struct StoreSource {
     pub store: Arc<dyn ResultStore>,
     pub hosts: Arc<HostLabels>,
     pub deadline: Instant,
+    pub now_ms: i64,
+    pub horizon: Horizon,
+    /// The coarsest roll-ups that were read.
+    pub rolled: Cell<Option<Resolution>>,
 }
 
 impl StoreSource {
@@ -28,8 +32,7 @@ impl StoreSource {
         matchers: &[Matcher],
         mut each: impl FnMut(Named<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Some(filter) = filter(matchers) else { return Ok(()) };
-        let metas = self.store.series(&filter).map_err(|error| self.error(&error))?;
+        let metas = self.metas(matchers).map_err(|error| self.error(&error))?;
         for meta in &metas {
             let host = self.hosts.get(&meta.agent);
             for name in names(meta) {
@@ -40,6 +43,71 @@ impl StoreSource {
             }
         }
         Ok(())
+    }
+
+    fn metas(&self, matchers: &[Matcher]) -> Result<Vec<SeriesMeta>, StoreError> {
+        let Some(filter) = filter(matchers) else { return Ok(Vec::new()) };
+        if filter.agent.is_some() {
+            return self.store.series(&filter);
+        }
+        let fits = |name: &str, value: &str| {
+            matchers.iter().filter(|matcher| matcher.name() == name).all(|matcher| matcher.matches(value))
+        };
+        self.store.find_series(&|part| match part {
+            Part::Agent(agent) => fits("agent", agent.as_str()) && self.host_fits(agent, matchers),
+            Part::Check(check) => fits("check", check.as_str()),
+            Part::Metric(metric) => fits("metric", metric),
+        })
+    }
+
+    fn host_fits(&self, agent: &AgentId, matchers: &[Matcher]) -> bool {
+        let host = self.hosts.get(agent);
+        let value = |name: &str| host.and_then(|host| host.get(name)).map_or("", String::as_str);
+        let of_host = |matcher: &&Matcher| !naming::is_own(matcher.name());
+        matchers.iter().filter(of_host).all(|matcher| matcher.matches(value(matcher.name())))
+    }
+
+    /// Roll-ups, where some of the range lies before the results that are kept one by one.
+    fn resolution(&self, selection: &Selection<'_>) -> Option<Resolution> {
+        let from_ms = u64::try_from(selection.from_ms.max(0)).unwrap_or_default();
+        if from_ms >= self.horizon.results_ms {
+            None
+        } else if from_ms >= self.horizon.five_minutes_ms {
+            Some(Resolution::FiveMinutes)
+        } else {
+            Some(Resolution::Hour)
+        }
+    }
+
+    fn read_points(
+        &self,
+        named: &Named<'_>,
+        (span, resolution, want): (Span, Resolution, Want),
+        meter: &Meter<'_>,
+    ) -> Result<Vec<Sample>, Error> {
+        // From the one on that ends within the range.
+        let from_ms = resolution.start(span.from_ms.saturating_sub(resolution.millis() - 1));
+        let span = Span { from_ms, ..span };
+        let points = match self.store.points(named.meta.id, &span, resolution) {
+            Ok(points) => points,
+            Err(StoreError::TooMuch) if Instant::now() < self.deadline => {
+                meter.spend(usize::MAX)?;
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(self.error(&error)),
+        };
+        meter.spend(points.len())?;
+        let until_ms = i64::try_from(span.until_ms.saturating_sub(1)).unwrap_or(i64::MAX);
+        let width = i64::try_from(resolution.millis()).unwrap_or(i64::MAX);
+        let sample = |point: &Point| {
+            let value = naming::rolled(named.name, point, want)?;
+            let start = i64::try_from(point.at_ms).unwrap_or(i64::MAX);
+            // A point counts where it ends; the one that is not over yet, now.
+            let end = start.saturating_add(width).saturating_sub(1);
+            let t_ms = if end > self.now_ms { end.min(until_ms).max(start) } else { end };
+            Some(Sample { t_ms, value })
+        };
+        Ok(points.iter().filter_map(sample).filter(|sample| sample.t_ms <= until_ms).collect())
     }
 
     fn read(
@@ -55,6 +123,10 @@ impl StoreSource {
             limit: usize::try_from(meter.left()).unwrap_or(usize::MAX),
             deadline: self.deadline,
         };
+        if let Some(resolution) = self.resolution(selection) {
+            self.rolled.set(self.rolled.get().max(Some(resolution)));
+            return self.read_points(named, (span, resolution, selection.want), meter);
+        }
         let stored = match self.store.samples(named.meta.id, &span) {
             Ok(stored) => stored,
             // More than may be read: the meter says so in its own words.
@@ -85,10 +157,7 @@ impl StoreSource {
     fn error(&self, error: &StoreError) -> Error {
         match error {
             StoreError::TooMuch => Error::Timeout,
-            error => {
-                tracing::error!(error = service_kit::report(error), "results cannot be read for a query");
-                Error::Internal("the stored results cannot be read: the log of ingest has the reason".into())
-            }
+            error => unreadable(error),
         }
     }
 }
@@ -102,7 +171,8 @@ impl Source for StoreSource {
         self.matching(selection.matchers, |named| {
             meter.series(found.len().saturating_add(1))?;
             let samples = self.read(&named, selection, meter)?;
-            meter.work(100)?;
+            // Each may be megabytes on the disk: whoever waits no more is noticed soon.
+            meter.work(5_000)?;
             if !samples.is_empty() {
                 found.push(Series { labels: named.labels(), samples });
             }
@@ -110,6 +180,16 @@ impl Source for StoreSource {
         })?;
         Ok(found)
     }
+
+    fn width(&self, selection: &Selection<'_>) -> Result<Option<i64>, Error> {
+        let width = self.resolution(selection).map(Resolution::millis);
+        Ok(width.map(|width| i64::try_from(width).unwrap_or(i64::MAX)))
+    }
+}
+
+pub(super) fn unreadable(error: &StoreError) -> Error {
+    tracing::error!(error = service_kit::report(error), "results cannot be read for a query");
+    Error::Internal("the stored results cannot be read: the log of ingest has the reason".into())
 }
 
 /// The metrics that a stored series stands for: a verdict goes with the result's own value.

@@ -1,11 +1,12 @@
 //! The series of a store, in memory as they are on disk: each check of each agent, and the metrics it ever had.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use protocol::{AgentId, CheckName, CheckResult};
 use serde::{Deserialize, Serialize};
 
-use super::series::{SeriesFilter, SeriesId, SeriesMeta};
+use super::series::{Part, SeriesFilter, SeriesId, SeriesMeta};
+use crate::core::quota::NewSeries;
 
 /// The metrics of one check of one agent. They are never reordered: a number that was given out stays good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Catalog {
     agents: HashMap<AgentId, HashMap<CheckName, Entry>>,
+    /// Series of each agent.
+    held: HashMap<AgentId, usize>,
     /// By number; a number that is not used has none.
     names: Vec<Option<(AgentId, CheckName)>>,
 }
@@ -68,20 +71,56 @@ impl Catalog {
         if let Some(name) = self.names.get_mut(number) {
             *name = Some((agent.clone(), check.clone()));
         }
-        self.agents.entry(agent).or_default().insert(check, entry);
+        let held = self.held.entry(agent.clone()).or_default();
+        *held = held.saturating_add(entry.metrics.len());
+        if let Some(before) = self.agents.entry(agent).or_default().insert(check, entry) {
+            *held = held.saturating_sub(before.metrics.len());
+        }
+    }
+
+    /// What of a result is not known. `None`: nothing.
+    #[must_use]
+    pub fn new_series(&self, result: &CheckResult) -> Option<NewSeries> {
+        let entry = self.entry(&result.agent, &result.check);
+        if entry.is_some_and(|entry| covers(entry, result)) {
+            return None;
+        }
+        let known: HashSet<&str> =
+            entry.into_iter().flat_map(|entry| &entry.metrics).map(|(name, _)| name.as_str()).collect();
+        let own = std::iter::once("").chain(result.metrics.iter().map(|metric| metric.name.as_str()));
+        let new: HashSet<&str> = own.filter(|name| !known.contains(name)).collect();
+        let held = self.held.get(&result.agent).copied().unwrap_or_default();
+        (!new.is_empty()).then(|| NewSeries { held, names: new.into_iter().map(str::to_owned).collect() })
     }
 
     #[must_use]
     pub fn find(&self, filter: &SeriesFilter) -> Vec<SeriesMeta> {
-        let agents =
-            self.agents.iter().filter(|(agent, _)| filter.agent.as_ref().is_none_or(|a| a == *agent));
+        let fits = |part: Part<'_>| match part {
+            Part::Agent(agent) => filter.agent.as_ref().is_none_or(|wanted| wanted == agent),
+            Part::Check(check) => filter.check.as_ref().is_none_or(|wanted| wanted == check),
+            Part::Metric(metric) => filter.metric.as_ref().is_none_or(|wanted| wanted == metric),
+        };
+        match &filter.agent {
+            Some(agent) => self.find_in(self.agents.get_key_value(agent), &fits),
+            None => self.find_in(&self.agents, &fits),
+        }
+    }
+
+    /// Those that fit, asked of each agent, then of its checks, then of their metrics.
+    #[must_use]
+    pub fn find_where(&self, fits: &dyn Fn(Part<'_>) -> bool) -> Vec<SeriesMeta> {
+        self.find_in(&self.agents, fits)
+    }
+
+    fn find_in<'a>(
+        &self,
+        agents: impl IntoIterator<Item = (&'a AgentId, &'a HashMap<CheckName, Entry>)>,
+        fits: &dyn Fn(Part<'_>) -> bool,
+    ) -> Vec<SeriesMeta> {
         let mut found = Vec::new();
-        for (agent, checks) in agents {
-            let checks = checks.iter().filter(|(check, _)| filter.check.as_ref().is_none_or(|c| c == *check));
-            for (check, entry) in checks {
-                let metrics = (0..).zip(&entry.metrics);
-                let metrics =
-                    metrics.filter(|(_, (name, _))| filter.metric.as_ref().is_none_or(|m| m == name));
+        for (agent, checks) in agents.into_iter().filter(|(agent, _)| fits(Part::Agent(agent))) {
+            for (check, entry) in checks.iter().filter(|(check, _)| fits(Part::Check(check))) {
+                let metrics = (0..).zip(&entry.metrics).filter(|(_, (name, _))| fits(Part::Metric(name)));
                 found.extend(metrics.map(|(metric, (name, unit))| SeriesMeta {
                     id: SeriesId { results: entry.number, metric },
                     agent: agent.clone(),
@@ -92,6 +131,24 @@ impl Catalog {
             }
         }
         found.sort_by(|a, b| (&a.agent, &a.check, a.id).cmp(&(&b.agent, &b.check, b.id)));
+        found
+    }
+
+    /// The checks of agents that are asked for, with their numbers, in order.
+    #[must_use]
+    pub fn checks(
+        &self,
+        agent: Option<&AgentId>,
+        check: Option<&CheckName>,
+    ) -> Vec<(AgentId, CheckName, u32)> {
+        let own = agent.and_then(|agent| self.agents.get_key_value(agent));
+        let all = agent.is_none().then_some(&self.agents).into_iter().flatten();
+        let mut found = Vec::new();
+        for (agent, checks) in own.into_iter().chain(all) {
+            let wanted = checks.iter().filter(|(name, _)| check.is_none_or(|check| check == *name));
+            found.extend(wanted.map(|(name, entry)| (agent.clone(), name.clone(), entry.number)));
+        }
+        found.sort();
         found
     }
 
@@ -208,6 +265,26 @@ mod tests {
         assert_eq!(found.len(), 1);
         let (agent, check, metric) = catalog.metric(found[0].id).unwrap();
         assert_eq!((agent.as_str(), check.as_str(), metric), ("a", "c", "y"));
+    }
+
+    #[test]
+    fn what_a_result_brings_is_told_until_it_is_known() {
+        let mut catalog = Catalog::default();
+        let brings = |catalog: &Catalog, result: &CheckResult| {
+            let mut new = catalog.new_series(result)?;
+            new.names.sort();
+            Some((new.held, new.names))
+        };
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let first = result("a", &[("x", "B"), ("x", "B")]);
+        assert_eq!(brings(&catalog, &first), Some((0, names(&["", "x"]))));
+        see(&mut catalog, std::slice::from_ref(&first));
+        assert_eq!(brings(&catalog, &first), None);
+        assert_eq!(brings(&catalog, &result("a", &[("x", "kB")])), None, "another unit is no other series");
+        assert_eq!(brings(&catalog, &result("a", &[("y", "B")])), Some((2, names(&["y"]))));
+        see(&mut catalog, &[result("a", &[("y", "B")])]);
+        assert_eq!(brings(&catalog, &result("a", &[("z", "B")])), Some((3, names(&["z"]))));
+        assert_eq!(brings(&catalog, &result("b", &[])), Some((0, names(&[""]))));
     }
 
     #[test]

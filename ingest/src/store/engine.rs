@@ -1,6 +1,7 @@
 //! The store on fjall: one keyspace each for rows, accounts and ids.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
@@ -13,17 +14,18 @@ use fjall::{
     config::CompressionPolicy,
 };
 use prometheus_client::metrics::counter::Counter;
-use protocol::{AgentId, CheckName, query::ResultPage};
+use protocol::{AgentId, CheckName, CheckResult, query::ResultPage};
 use service_kit::files::DataFolder;
 
 use super::{
-    Commit, Maintained, NewResult, Point, Resolution, ResultStore, Retention, Sample, Scan, SeriesFilter,
-    SeriesId, SeriesMeta, Sketch, Span, StoreError,
+    Commit, Horizon, LatestScan, Maintained, NewResult, Part, Point, Resolution, ResultStore, Retention,
+    Sample, Scan, SeriesFilter, SeriesId, SeriesMeta, Sketch, Span, StoreError,
     catalog::{self, Additions, Catalog},
+    head::Head,
     row::{self, Row, RowError},
     segment::Segment,
 };
-use crate::core::{account::Account, plan::Accounts};
+use crate::core::{account::Account, plan::Accounts, quota::NewSeries};
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
 pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
@@ -68,6 +70,7 @@ pub(super) struct Open {
     /// By number.
     pub(super) sealed: RwLock<Vec<Arc<Segment>>>,
     pub(super) hot: Mutex<Hot>,
+    pub(super) head: Mutex<Head>,
 }
 
 /// How much lies in rows.
@@ -175,6 +178,7 @@ impl Fjall {
             next_segment: AtomicU64::default(),
             sealed: RwLock::default(),
             hot: Mutex::default(),
+            head: Mutex::default(),
         };
         self.upgrade(&open)?;
         self.read_catalog(&open)?;
@@ -185,8 +189,7 @@ impl Fjall {
 
     /// Refuse before the engine meets a full disk: it does not recover from that without being opened again.
     fn check_room(&self) -> Result<(), StoreError> {
-        let Ok(disk) = rustix::fs::statvfs(self.folder.path()) else { return Ok(()) };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let Ok(free) = crate::room::free_bytes(self.folder.path()) else { return Ok(()) };
         if free < self.keep_free {
             return Err(StoreError::NearlyFull { folder: self.path(), free, keep: self.keep_free });
         }
@@ -235,13 +238,20 @@ impl Fjall {
         let failed = self.failed("read");
         let mut hot = Hot::default();
         for item in open.rows.iter() {
-            let (_, value) = item.into_inner().map_err(&failed)?;
+            let (key, value) = item.into_inner().map_err(&failed)?;
             if let Ok(row) = Row::open(&value) {
                 let results = usize::try_from(row.header.results).unwrap_or(usize::MAX);
                 hot.add(row.header.stored_ms, results, value.len());
             }
+            let (mut head, catalog) = (open.head(), open.catalog());
+            match (Row::open(&value).and_then(|row| row.decoded()), number(&key, 0), number(&key, 8)) {
+                (Ok(results), Some(hour), Some(batch)) => head.add((hour, batch), results.iter(), &catalog),
+                // Whoever reads it says that it is damaged.
+                _ => head.miss(),
+            }
         }
         *open.hot() = hot;
+        open.head().next(open.next_batch.load(Ordering::Relaxed));
         Ok(())
     }
 }
@@ -297,7 +307,12 @@ impl ResultStore for Fjall {
                 batch.insert(&open.rows, key(hour, number), row);
             }
             for (agent, account) in commit.accounts {
-                batch.insert(&open.accounts, agent.as_str(), self.encode("an account", account)?);
+                let bytes = account.to_bytes().map_err(|error| StoreError::Damaged {
+                    what: "an account",
+                    folder: self.path(),
+                    reason: error.to_string(),
+                })?;
+                batch.insert(&open.accounts, agent.as_str(), bytes);
             }
             for id in commit.ids {
                 batch.insert(&open.ids, id_key(commit.now_ms / DAY_MS, id), []);
@@ -316,6 +331,12 @@ impl ResultStore for Fjall {
             batch.commit().map_err(&failed)?;
             open.next_batch.store(next, Ordering::Relaxed);
             open.extend_catalog(changed);
+            {
+                let (mut head, catalog) = (open.head(), open.catalog());
+                for (hour, results) in by_hour(&commit.results) {
+                    head.add((hour, number), results.iter().map(|new| new.result), &catalog);
+                }
+            }
             let mut hot = open.hot();
             added.into_iter().for_each(|(results, bytes)| hot.add(commit.now_ms, results, bytes));
             Ok(())
@@ -330,6 +351,18 @@ impl ResultStore for Fjall {
         self.with_open(|open| Ok(open.catalog().find(filter)))
     }
 
+    fn find_series(&self, fits: &dyn Fn(Part<'_>) -> bool) -> Result<Vec<SeriesMeta>, StoreError> {
+        self.with_open(|open| Ok(open.catalog().find_where(fits)))
+    }
+
+    fn latest(&self, scan: &LatestScan) -> Result<ResultPage, StoreError> {
+        self.with_open(|open| self.read_latest(open, scan))
+    }
+
+    fn horizon(&self) -> Result<Horizon, StoreError> {
+        self.with_open(|open| Ok(open.horizon()))
+    }
+
     fn samples(&self, series: SeriesId, span: &Span) -> Result<Vec<Sample>, StoreError> {
         self.with_open(|open| self.read_samples(open, series, span))
     }
@@ -341,6 +374,16 @@ impl ResultStore for Fjall {
         resolution: Resolution,
     ) -> Result<Vec<Point>, StoreError> {
         self.with_open(|open| self.read_points(open, series, span, resolution))
+    }
+
+    fn new_series(
+        &self,
+        results: &mut dyn Iterator<Item = (usize, &CheckResult)>,
+    ) -> Result<HashMap<usize, NewSeries>, StoreError> {
+        self.with_open(|open| {
+            let catalog = open.catalog();
+            Ok(results.filter_map(|(index, result)| Some((index, catalog.new_series(result)?))).collect())
+        })
     }
 
     fn sketches(&self, series: SeriesId, span: &Span) -> Result<Vec<(u64, Sketch)>, StoreError> {
@@ -369,8 +412,14 @@ impl Hot {
 
 impl Open {
     pub(super) fn view(&self) -> View {
+        self.view_with(|_| ()).0
+    }
+
+    /// A view, and what `look` finds in the head at the same moment.
+    pub(super) fn view_with<T>(&self, look: impl FnOnce(&Head) -> T) -> (View, T) {
         let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
-        View { snapshot: self.database.snapshot(), segments: sealed.clone() }
+        let found = look(&self.head());
+        (View { snapshot: self.database.snapshot(), segments: sealed.clone() }, found)
     }
 
     /// All but that of rows.
@@ -380,6 +429,10 @@ impl Open {
 
     pub(super) fn hot(&self) -> MutexGuard<'_, Hot> {
         self.hot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn head(&self) -> MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
@@ -421,7 +474,7 @@ fn by_hour<'a, 'b>(results: &'b [NewResult<'a>]) -> Vec<(u64, Vec<&'b NewResult<
 fn account(key: &[u8], value: &[u8]) -> Result<(AgentId, Account), String> {
     let text = std::str::from_utf8(key).map_err(|error| error.to_string())?;
     let agent = AgentId::new(text).map_err(|error| error.to_string())?;
-    let account = postcard::from_bytes(value).map_err(|error| format!("{agent}: {error}"))?;
+    let account = Account::from_bytes(value).map_err(|error| format!("{agent}: {error}"))?;
     Ok((agent, account))
 }
 

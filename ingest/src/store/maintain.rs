@@ -186,6 +186,8 @@ impl Fjall {
         for number in &switch.old {
             batch.remove(&open.segments, number.to_be_bytes());
         }
+        let set_aside = switch.set_aside.iter().map(|(key, _)| key);
+        let gone: Vec<UserKey> = switch.rows.iter().chain(set_aside).cloned().collect();
         for key in switch.rows {
             batch.remove(&open.rows, key);
         }
@@ -201,6 +203,7 @@ impl Fjall {
             sealed.retain(|segment| !switch.old.contains(&segment.number) && !replaced(segment.number));
             sealed.extend(segments);
             sealed.sort_by_key(|segment| segment.number);
+            open.head().remove(&gone);
         }
         self.step()?;
         crate::fail_point("ingest_seal_after_switch");

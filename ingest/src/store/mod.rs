@@ -9,6 +9,8 @@ pub mod block;
 pub mod catalog;
 pub mod engine;
 mod format;
+mod head;
+mod latest;
 mod maintain;
 pub mod offline;
 pub mod page;
@@ -18,15 +20,19 @@ pub mod segment;
 pub mod series;
 pub mod sketch;
 
-use std::{collections::HashSet, path::PathBuf, time::Duration, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use protocol::{AgentId, CheckName, CheckResult, query::ResultPage};
+use protocol::{AgentId, CheckName, CheckResult, Status, query::ResultPage};
 use service_kit::files::DataFolderError;
 
-use crate::core::plan::Accounts;
+use crate::core::{plan::Accounts, quota::NewSeries};
 pub use engine::Fjall;
 pub use page::Position;
-pub use series::{Point, Resolution, Sample, SeriesFilter, SeriesId, SeriesMeta, Span};
+pub use series::{Part, Point, Resolution, Sample, SeriesFilter, SeriesId, SeriesMeta, Span};
 pub use sketch::Sketch;
 
 /// Where results are kept. One writer calls [`Self::recover`] and [`Self::commit`]; any number of
@@ -61,6 +67,22 @@ pub trait ResultStore: Send + Sync + 'static {
     /// [`StoreError`].
     fn series(&self, filter: &SeriesFilter) -> Result<Vec<SeriesMeta>, StoreError>;
 
+    /// Those that fit, asked of each agent, then of its checks, then of their metrics.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn find_series(&self, fits: &dyn Fn(Part<'_>) -> bool) -> Result<Vec<SeriesMeta>, StoreError>;
+
+    /// The latest result of each check, in the order of agents and checks, and whether there are more.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a page that is cut short by its deadline is none.
+    fn latest(&self, scan: &LatestScan) -> Result<ResultPage, StoreError>;
+
+    /// # Errors
+    /// [`StoreError`].
+    fn horizon(&self) -> Result<Horizon, StoreError>;
+
     /// The samples of a series, oldest first; those of the same moment in the order in which they were stored. None
     /// for a series that is not known.
     ///
@@ -75,6 +97,18 @@ pub trait ResultStore: Send + Sync + 'static {
     /// As [`Self::samples`].
     fn points(&self, series: SeriesId, span: &Span, resolution: Resolution)
     -> Result<Vec<Point>, StoreError>;
+
+    /// Which of these results bring series that are not known yet, by their numbers. Without an answer of its own a store
+    /// does not count series.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn new_series(
+        &self,
+        _results: &mut dyn Iterator<Item = (usize, &CheckResult)>,
+    ) -> Result<HashMap<usize, NewSeries>, StoreError> {
+        Ok(HashMap::new())
+    }
 
     /// How the numbers of a series were distributed in each hour that begins within the span, oldest first. Hours that
     /// were rolled up before format 3 have an empty sketch.
@@ -147,6 +181,56 @@ pub struct Scan {
     /// JSON of the page, about.
     pub max_bytes: usize,
     pub deadline: Instant,
+    /// Only results that fit.
+    pub fits: Option<Fits>,
+}
+
+/// Decides by the texts of results, and by their statuses.
+#[derive(Debug, Clone)]
+pub struct Fits {
+    /// A part of the output.
+    pub text: Option<regex::bytes::Regex>,
+    /// Empty: all.
+    pub statuses: Vec<Status>,
+}
+
+impl Fits {
+    /// Whether a result of this output may fit.
+    #[must_use]
+    pub fn output(&self, output: &[u8]) -> bool {
+        self.text.as_ref().is_none_or(|text| text.is_match(output))
+    }
+
+    #[must_use]
+    pub fn result(&self, result: &CheckResult) -> bool {
+        (self.statuses.is_empty() || self.statuses.contains(&result.status))
+            && self.output(result.output.as_bytes())
+    }
+}
+
+/// The latest result of each check to read, by agent and check.
+#[derive(Debug, Clone)]
+pub struct LatestScan {
+    pub agent: Option<AgentId>,
+    pub check: Option<CheckName>,
+    /// After this one.
+    pub after: Option<(AgentId, CheckName)>,
+    /// Measured at this time or later, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Empty: all.
+    pub statuses: Vec<Status>,
+    pub limit: usize,
+    /// JSON of the page, about.
+    pub max_bytes: usize,
+    pub deadline: Instant,
+}
+
+/// From when on a store has what; 0: from the beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Horizon {
+    /// Results as they came, in milliseconds since 1970.
+    pub results_ms: u64,
+    pub five_minutes_ms: u64,
 }
 
 #[derive(Debug, thiserror::Error)]

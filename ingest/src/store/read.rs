@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Instant};
 
 use fjall::Readable;
-use protocol::{CheckResult, limits, query::ResultPage};
+use protocol::{CheckResult, query::ResultPage};
 
 use super::{
     Point, Position, Resolution, Sample, Scan, SeriesId, Sketch, Span, StoreError,
@@ -14,7 +14,7 @@ use super::{
     engine::{Fjall, HOUR_MS, Open, View, key, number},
     maintain::roll,
     page::Collector,
-    row::{self, Row, RowError, Wanted},
+    row::{self, Row, Wanted},
     segment::{Entry, Partition, Segment, SegmentMeta},
 };
 
@@ -25,13 +25,13 @@ impl Fjall {
         id: SeriesId,
         span: &Span,
     ) -> Result<Vec<Sample>, StoreError> {
-        self.samples_of(open, &open.view(), id, span, |_| true)
+        self.samples_of(open, &See::of(open, id, span), id, span, |_| true)
     }
 
     fn samples_of(
         &self,
         open: &Open,
-        view: &View,
+        See { view, held, from_batch }: &See,
         id: SeriesId,
         span: &Span,
         keep: fn(&SegmentMeta) -> bool,
@@ -60,8 +60,13 @@ impl Fjall {
         let failed = self.failed("read");
         let wanted = Wanted::new(Some(&agent), Some(&check));
         let hours = key(span.from_ms / HOUR_MS, 0)..=key(last / HOUR_MS, u64::MAX);
-        for item in view.snapshot.range(&open.rows, hours) {
+        // What is in memory is not read from rows; mostly that is all of it.
+        let rows = from_batch.map(|from| (from, view.snapshot.range(&open.rows, hours)));
+        for (from, item) in rows.into_iter().flat_map(|(from, rows)| rows.map(move |item| (from, item))) {
             let (key, value) = item.into_inner().map_err(&failed)?;
+            if number(&key, 8).is_some_and(|batch| batch >= from) {
+                continue;
+            }
             let read = Row::open(&value).and_then(|row| {
                 if row.header.max_at_ms < span.from_ms
                     || row.header.min_at_ms > last
@@ -73,8 +78,7 @@ impl Fjall {
                     if !(span.from_ms..=last).contains(&inside.at_ms) || !wanted.may_be(&inside) {
                         continue;
                     }
-                    let result: CheckResult = protocol::decode(inside.json, limits::RESULT)
-                        .map_err(|_| RowError::Part("result"))?;
+                    let result = inside.decode()?;
                     if result.agent == agent && result.check == check {
                         push_samples(&result, metric, &mut samples);
                     }
@@ -86,7 +90,11 @@ impl Fjall {
             }
             within(span, samples.len())?;
         }
-        samples.sort_by_key(|sample| sample.at_ms);
+        samples.extend_from_slice(held);
+        within(span, samples.len())?;
+        if !samples.is_sorted_by_key(|sample| sample.at_ms) {
+            samples.sort_by_key(|sample| sample.at_ms);
+        }
         Ok(samples)
     }
 
@@ -118,7 +126,8 @@ impl Fjall {
         span: &Span,
         (resolution, parts): (Resolution, Parts),
     ) -> Result<Vec<Rolled>, StoreError> {
-        let view = open.view();
+        let see = See::of(open, id, span);
+        let view = &see.view;
         let Some(metric) = open.catalog().metric(id).map(|(_, _, metric)| metric.to_owned()) else {
             return Ok(Vec::new());
         };
@@ -126,7 +135,7 @@ impl Fjall {
         let last = span.until_ms.saturating_sub(1);
         let kept =
             |meta: &SegmentMeta| matches!(meta.partition, Partition::Points(of, _) if of == resolution);
-        for (segment, entry) in blocks(&view, id.results, (span.from_ms, last), kept) {
+        for (segment, entry) in blocks(view, id.results, (span.from_ms, last), kept) {
             let bytes = self.read_block(segment, entry)?;
             match rollup::decode(&bytes, parts, |name| name == metric) {
                 Ok(metrics) => points.extend(metrics.into_iter().flat_map(|metric| metric.points)),
@@ -136,7 +145,7 @@ impl Fjall {
         }
         // What is not rolled up yet. A point's samples are limited by time, not by number.
         let whole = Span { limit: usize::MAX, ..*span };
-        for sample in self.samples_of(open, &view, id, &whole, |meta| !meta.rolled_up)? {
+        for sample in self.samples_of(open, &see, id, &whole, |meta| !meta.rolled_up)? {
             roll::add(&mut points, resolution, &sample);
         }
         let mut points = rollup::merged(points);
@@ -195,6 +204,12 @@ impl Fjall {
                 let bytes = self.read_block(segment, entry)?;
                 let end = offers.end();
                 let read = Block::open(&bytes).and_then(|block| {
+                    // Texts are kept once each: most blocks are passed over by them alone.
+                    if let Some(fits) = &scan.fits
+                        && !block.outputs()?.iter().any(|output| fits.output(output))
+                    {
+                        return Ok(Vec::new());
+                    }
                     block.results(&agent, &check, |at_ms| at_ms >= scan.from.at_ms && at_ms <= end)
                 });
                 match read {
@@ -254,8 +269,7 @@ impl Fjall {
                 for inside in row::results(&row.unpack()?)? {
                     let in_range = inside.at_ms >= scan.from.at_ms && inside.at_ms <= offers.end();
                     if in_range && wanted.may_be(&inside) {
-                        let result = protocol::decode(inside.json, limits::RESULT);
-                        offers.offer(result.map_err(|_| RowError::Part("result"))?);
+                        offers.offer(inside.decode()?);
                     }
                 }
                 Ok(())
@@ -284,6 +298,27 @@ impl Fjall {
             %error,
             "a block of the store is damaged and was skipped"
         );
+    }
+}
+
+/// A view, and what is in memory of one series at the same moment.
+struct See {
+    view: View,
+    held: Vec<Sample>,
+    /// Rows of batches before this are not in memory; `None`: there are none.
+    from_batch: Option<u64>,
+}
+
+impl See {
+    fn of(open: &Open, id: SeriesId, span: &Span) -> Self {
+        let mut held = Vec::new();
+        let (view, from_batch) = open.view_with(|head| {
+            if span.until_ms > span.from_ms {
+                head.samples(id, (span.from_ms, span.until_ms - 1), &mut held);
+            }
+            head.whole_from()
+        });
+        Self { view, held, from_batch }
     }
 }
 
@@ -341,6 +376,7 @@ impl Offers<'_> {
         if scan.agent.as_ref().is_some_and(|agent| *agent != result.agent)
             || scan.check.as_ref().is_some_and(|check| *check != result.check)
             || result.at_ms > self.last
+            || scan.fits.as_ref().is_some_and(|fits| !fits.result(&result))
         {
             return;
         }

@@ -7,7 +7,7 @@
 //! A reader skips a row by its header alone: by time, and by hashes of the agents and series in it. A hash that two
 //! names share costs a look inside, never a wrong answer.
 
-use protocol::{AgentId, CheckName};
+use protocol::{AgentId, CheckName, CheckResult, limits};
 use serde::{Deserialize, Serialize};
 
 use super::NewResult;
@@ -63,6 +63,12 @@ pub struct Inside<'a> {
 }
 
 impl Inside<'_> {
+    /// # Errors
+    /// [`RowError`] when its JSON is no result.
+    pub fn decode(&self) -> Result<CheckResult, RowError> {
+        protocol::decode(self.json, limits::RESULT).map_err(|_| RowError::Part("result"))
+    }
+
     /// Hash of its agent and check.
     #[must_use]
     pub fn series(&self) -> u32 {
@@ -145,6 +151,15 @@ impl<'a> Row<'a> {
             return Err(RowError::Part("length"));
         }
         lz4_flex::block::decompress(self.body, size).map_err(|_| RowError::Part("body"))
+    }
+
+    /// All results, in the order in which they came.
+    ///
+    /// # Errors
+    /// [`RowError`] when one of them cannot be read.
+    pub fn decoded(&self) -> Result<Vec<CheckResult>, RowError> {
+        let unpacked = self.unpack()?;
+        results(&unpacked)?.iter().map(Inside::decode).collect()
     }
 }
 

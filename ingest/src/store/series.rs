@@ -37,6 +37,14 @@ pub struct SeriesFilter {
     pub metric: Option<String>,
 }
 
+/// What of a series is asked about, from the whole to its part.
+#[derive(Debug, Clone, Copy)]
+pub enum Part<'a> {
+    Agent(&'a AgentId),
+    Check(&'a CheckName),
+    Metric(&'a str),
+}
+
 /// A range of time to read, and what it may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {

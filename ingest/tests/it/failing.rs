@@ -8,8 +8,8 @@ use std::sync::{
 use ingest::{
     core::plan::Accounts,
     store::{
-        Commit, Fjall, Maintained, Point, Resolution, ResultStore, Retention, Sample, Scan, SeriesFilter,
-        SeriesId, SeriesMeta, Sketch, Span, StoreError,
+        Commit, Fjall, Horizon, LatestScan, Maintained, Part, Point, Resolution, ResultStore, Retention,
+        Sample, Scan, SeriesFilter, SeriesId, SeriesMeta, Sketch, Span, StoreError,
     },
 };
 use protocol::query::ResultPage;
@@ -58,6 +58,15 @@ impl ResultStore for Faulty {
     }
     fn series(&self, filter: &SeriesFilter) -> Result<Vec<SeriesMeta>, StoreError> {
         self.inner.series(filter)
+    }
+    fn find_series(&self, fits: &dyn Fn(Part<'_>) -> bool) -> Result<Vec<SeriesMeta>, StoreError> {
+        self.inner.find_series(fits)
+    }
+    fn latest(&self, scan: &LatestScan) -> Result<ResultPage, StoreError> {
+        self.inner.latest(scan)
+    }
+    fn horizon(&self) -> Result<Horizon, StoreError> {
+        self.inner.horizon()
     }
     fn samples(&self, series: SeriesId, span: &Span) -> Result<Vec<Sample>, StoreError> {
         self.inner.samples(series, span)

@@ -31,7 +31,18 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(server: &NatsServer, data: &Path) -> Self {
-        let settings = settings(server, data);
+        Self::start_set(server, data, &[]).await
+    }
+
+    /// With further flags.
+    pub(crate) async fn start_set(server: &NatsServer, data: &Path, flags: &[&str]) -> Self {
+        let (url, data) = (server.url(), data.to_str().unwrap());
+        let mut all = vec!["t", "--nats-url", &url, "--data", data];
+        if !flags.contains(&"--keep-free") {
+            all.extend(["--keep-free", "0"]);
+        }
+        all.extend(flags);
+        let settings = Settings::try_parse_from(all).unwrap();
         let ctx = context(&settings).await;
         ingest::start(settings, ctx.clone()).await.unwrap();
         Self { ctx }
@@ -51,6 +62,12 @@ impl Running {
         let starts = [format!("dogwatch_ingest_{name}_total "), format!("dogwatch_{name}_total{{")];
         let line = text.lines().find(|line| starts.iter().any(|start| line.starts_with(start)));
         line.and_then(|line| line.rsplit(' ').next()).map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// The line of a metric, by how it begins.
+    pub(crate) fn metric(&self, start: &str) -> String {
+        let text = self.ctx.metrics.encode();
+        text.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned()
     }
 
     pub(crate) async fn stop(self) {
@@ -112,6 +129,14 @@ pub(crate) async fn stored_up_to(client: &Client, name: &str, seq: u64) {
         if stored.seq >= seq { Ok(()) } else { Err(format!("{stored:?}")) }
     })
     .await;
+}
+
+/// Store a message of these words in RESULTS.
+pub(crate) async fn publish_json(client: &Client, agent: &str, check: &str, json: String) {
+    let id = format!("{:x}", crc32fast::hash(json.as_bytes()));
+    let jetstream = service_kit::publish::jetstream(client);
+    let subject = format!("dogwatch.v1.result.{agent}.{check}");
+    service_kit::publish::publish(&jetstream, subject, &id, Default::default(), json.into()).await.unwrap();
 }
 
 pub(crate) async fn losses(client: &Client) -> Vec<Loss> {

@@ -106,9 +106,12 @@ async fn what_is_no_result_goes_whole_to_rejected_and_blocks_nothing() {
         client.publish(*subject, body.clone().into()).await.unwrap();
     }
     publish(&client, "web-01", "disk", 4, 1).await;
-    // Their numbers are written off, so that their agent does not send them for ever.
+    // Their numbers are passed over, so that their agent does not send them for ever.
     stored_up_to(&client, "web-01", 4).await;
-    assert_eq!(watermark(&client, "web-01").await.unwrap().lost, 3);
+    assert_eq!(watermark(&client, "web-01").await.unwrap().lost, 0);
+    let losses = losses(&client).await;
+    let web = losses.iter().find(|loss| loss.epoch == EPOCH).unwrap();
+    assert_eq!((web.rejected["invalid"], web.lost, web.expected), (3, 0, 4));
 
     let jetstream = service_kit::publish::jetstream(&client);
     let stream = eventually("all are rejected", LIMIT, || async {

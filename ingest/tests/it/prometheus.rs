@@ -20,8 +20,11 @@ struct Asker {
 impl Asker {
     async fn ask(&self, endpoint: &str, parameters: &[(&str, &str)]) -> (u16, Value) {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let question =
-            PrometheusQuery { endpoint: endpoint.into(), parameters: parameters.iter().map(pair).collect() };
+        let question = PrometheusQuery {
+            endpoint: endpoint.into(),
+            parameters: parameters.iter().map(pair).collect(),
+            id: None,
+        };
         let answer: PrometheusAnswer = ask(&self.client, subject::QUERY_PROMETHEUS, &question).await.unwrap();
         (answer.status, serde_json::from_str(answer.body.get()).unwrap())
     }

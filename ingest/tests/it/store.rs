@@ -1,5 +1,6 @@
 //! The store on a real disk, without a broker.
 
+mod concurrent;
 mod formats;
 mod space;
 
@@ -58,6 +59,7 @@ fn scan() -> Scan {
         limit: 100,
         max_bytes: 1_000_000,
         deadline: Instant::now() + Duration::from_secs(10),
+        fits: None,
     }
 }
 
@@ -160,10 +162,10 @@ fn a_store_of_a_newer_version_is_refused() {
 }
 
 /// A small disk of a test's own, gone with its value. `None` where mounting is not allowed.
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(pub(crate) tempfile::TempDir);
 
 impl SmallDisk {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])

@@ -97,7 +97,7 @@ fn ask(text: &str, query: &Query) {
     if let Ok(expression) = parse(text)
         && let Ok(answer) = evaluate(&expression, query, &source(), &meter())
     {
-        let body = json::answer(&answer);
+        let body = json::answer(&answer, &[]);
         assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{text}: {body}");
     }
 }

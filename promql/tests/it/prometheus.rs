@@ -14,7 +14,7 @@ const CORPUS: &str = include_str!("corpus.promql");
 fn ours(text: &str, query: &Query, source: &Memory) -> (u16, Value) {
     let answer = parse(text).and_then(|expression| evaluate(&expression, query, source, &meter()));
     let (status, body) = match answer {
-        Ok(answer) => (200, json::answer(&answer)),
+        Ok(answer) => (200, json::answer(&answer, &[])),
         Err(error) => (error.status(), json::error(&error)),
     };
     (status, serde_json::from_str(&body).unwrap())

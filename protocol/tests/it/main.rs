@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use protocol::{
-    Reply, admin, alert, archive, attend, audit, config, decommission, log, query, result, rollout, run,
-    series, sign_in, signed, stored, transfer,
+    Reply, admin, alert, archive, attend, audit, config, decommission, letter, log, query, result, rollout,
+    run, series, sign_in, signed, stored, transfer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -69,6 +69,9 @@ const READERS: &[(&str, Reader)] = &[
     ("key_list", reads::<admin::KeyList>),
     ("key_revoke", reads::<admin::KeyRevoke>),
     ("key_verify", reads::<admin::KeyVerify>),
+    ("clock_list", reads::<query::ClockList>),
+    ("clock_query", reads::<query::ClockQuery>),
+    ("latest_query", reads::<query::LatestQuery>),
     ("loss_list", reads::<query::LossList>),
     ("loss_query", reads::<query::LossQuery>),
     ("notification", reads::<alert::Notification>),
@@ -76,6 +79,11 @@ const READERS: &[(&str, Reader)] = &[
     ("reply_ok", reads_reply),
     ("result_page", reads::<query::ResultPage>),
     ("prometheus_query", reads::<query::PrometheusQuery>),
+    ("query_cancel", reads::<query::QueryCancel>),
+    ("timeline", reads::<series::Timeline>),
+    ("timeline_query", reads::<series::TimelineQuery>),
+    ("top_list", reads::<series::TopList>),
+    ("top_query", reads::<series::TopQuery>),
     ("series_query", reads::<series::SeriesQuery>),
     ("series_history", reads::<series::SeriesHistory>),
     ("availability_query", reads::<series::AvailabilityQuery>),
@@ -113,6 +121,12 @@ const READERS: &[(&str, Reader)] = &[
     ("silence_list", reads::<attend::SilenceList>),
     ("silence_put", reads::<attend::SilencePut>),
     ("silence_query", reads::<attend::SilenceQuery>),
+    ("notification_query", reads::<letter::NotificationQuery>),
+    ("notification_list", reads::<letter::NotificationList>),
+    ("notification_change", reads::<letter::NotificationChange>),
+    ("notifications_changed", reads::<letter::NotificationsChanged>),
+    ("receiver_test", reads::<letter::ReceiverTest>),
+    ("receiver_tested", reads::<letter::ReceiverTested>),
     ("why", reads::<attend::Why>),
     ("why_query", reads::<attend::WhyQuery>),
     ("archive_line", reads::<archive::Line>),

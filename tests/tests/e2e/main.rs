@@ -1,6 +1,7 @@
 //! The whole of dogwatch, as its users meet it: real programs, a real broker, free ports, no fixed waits.
 
 mod attend;
+mod audit;
 mod changes;
 mod enrolment;
 mod failures;
@@ -8,6 +9,7 @@ mod first_session;
 mod moving;
 mod outages;
 mod queries;
+mod receivers;
 mod rollouts;
 mod run_now;
 mod shell_agent;

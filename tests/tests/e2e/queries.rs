@@ -33,6 +33,22 @@ async fn what_an_agent_measured_is_asked_for_in_promql() {
     let rows = up.rows(&["availability", "--check", "queue"]);
     assert_eq!((rows.len(), &rows[0]["percent"]), (1, &Value::from(0.0)), "never ok: {rows:?}");
     assert!(up.output(&["availability"]).contains("0.000 %"));
+
+    let latest = up.rows(&["latest", "--agent", &agent, "--status", "warning"]);
+    assert_eq!((latest.len(), &latest[0]["check"]), (1, &Value::from("queue")), "{latest:?}");
+    assert!(up.rows(&["latest", "--status", "ok"]).is_empty());
+    let top = up.rows(&["top", "queue", "--by", "max"]);
+    assert_eq!(
+        (top.len(), &top[0]["agent"], &top[0]["value"]),
+        (1, &row["metric"]["agent"], &Value::from(5.0))
+    );
+    let runs = up.rows(&["timeline", &agent, "queue", "--range", "1h"]);
+    assert_eq!(runs[0]["status"], Value::Null, "before the start nothing was measured: {runs:?}");
+    assert!(runs.iter().any(|run| run["status"] == "warning"), "{runs:?}");
+    assert!(!up.rows(&["results", "--contains", "5", "--status", "warning"]).is_empty());
+    assert!(up.rows(&["results", "--matches", "^never$"]).is_empty());
+    assert_eq!(up.run(&["results", "--matches", "("]).status.code(), Some(1));
+    assert_eq!(up.run(&["availability", "--exclude-silence", "nosuch"]).status.code(), Some(2));
 }
 
 #[tokio::test]

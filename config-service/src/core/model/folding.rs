@@ -22,10 +22,12 @@ impl Model {
     pub(crate) fn fold(&mut self, record: &LogRecord, touched: &mut Touched) {
         self.revision = record.revision;
         self.bodies.clear();
+        // What the open rollout holds back may differ in other documents than before.
         let mut moved = false;
         for change in &record.changes {
             match change {
                 LogChange::DocumentPut { document, signature } => {
+                    moved = true;
                     self.resolver.put(document);
                     touched.targeting |= matches!(document.kind(), Kind::Group | Kind::Variables);
                     if let Document::Check(check) = document {
@@ -40,6 +42,7 @@ impl Model {
                     Arc::make_mut(&mut self.documents).insert(key, document.clone());
                 }
                 LogChange::DocumentDeleted { kind, name } => {
+                    moved = true;
                     self.resolver.remove(*kind, name);
                     touched.targeting |= matches!(kind, Kind::Group | Kind::Variables);
                     if *kind == Kind::Check

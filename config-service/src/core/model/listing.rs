@@ -74,6 +74,7 @@ fn host(agent: &AgentId, entry: &Entry, now: u64) -> (Host, usize) {
         unfit,
         groups: entry.resolved.scope.groups().to_vec(),
         vars: entry.resolved.scope.vars().clone(),
+        clock_ahead_ms: None,
     };
     presence::judge(&mut host, &record, now);
     let size = |host: &Host| protocol::encode(host).map_or(usize::MAX, |json| json.len());

@@ -192,6 +192,14 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
+    /// The texts of output, each once.
+    ///
+    /// # Errors
+    /// [`BlockError`] when they cannot be read.
+    pub fn outputs(&self) -> Result<Vec<Vec<u8>>, BlockError> {
+        self.texts(Section::Outputs)
+    }
+
     /// The results that `keep` wants by their time, whole.
     ///
     /// # Errors

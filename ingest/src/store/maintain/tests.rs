@@ -13,8 +13,8 @@ use super::*;
 use crate::{
     core::plan::Accounts,
     store::{
-        Commit, NewResult, Position, Resolution, ResultStore, Retention, Sample, Scan, SeriesFilter, Span,
-        engine::DAY_MS, read::push_samples, series,
+        Commit, LatestScan, NewResult, Position, Resolution, ResultStore, Retention, Sample, Scan,
+        SeriesFilter, Span, engine::DAY_MS, read::push_samples, series,
     },
 };
 
@@ -212,6 +212,7 @@ impl World {
             limit: 7,
             max_bytes: 1_000_000,
             deadline,
+            fits: None,
         };
         let mut paged = Vec::new();
         loop {
@@ -227,6 +228,25 @@ impl World {
             sorted(results.map(|result| format!("{result:?}")).collect())
         };
         assert_eq!(texts(&mut paged.iter()), texts(&mut self.model.iter().map(|(_, result)| result)));
+
+        let mut newest: BTreeMap<(AgentId, CheckName), u64> = BTreeMap::new();
+        for (_, result) in &self.model {
+            let at_ms = newest.entry((result.agent.clone(), result.check.clone())).or_default();
+            *at_ms = result.at_ms.max(*at_ms);
+        }
+        let scan = LatestScan {
+            agent: None,
+            check: None,
+            after: None,
+            since_ms: 0,
+            statuses: Vec::new(),
+            limit: 1_000,
+            max_bytes: 1_000_000,
+            deadline,
+        };
+        let latest = self.store.latest(&scan).unwrap().results;
+        let latest: Vec<_> = latest.into_iter().map(|r| ((r.agent, r.check), r.at_ms)).collect();
+        assert_eq!(latest, newest.into_iter().collect::<Vec<_>>());
 
         let span = Span { from_ms: 0, until_ms: u64::MAX, limit: 100_000, deadline };
         for meta in self.store.series(&SeriesFilter::default()).unwrap() {
@@ -270,7 +290,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 200, ..ProptestConfig::default() })]
     #[test]
     fn g2_the_store_holds_what_a_list_holds_wherever_it_dies(steps in vec(step(), 1..14)) {
         let mut world = World::new();
@@ -357,4 +377,26 @@ fn a_day_that_is_rolled_up_is_told_without_its_results() {
     }
     assert_eq!(format!("{:?}", read()), before);
     assert_eq!(store.damaged.get(), 0);
+}
+
+#[test]
+fn g2_a_death_while_rolling_up_counts_each_result_once() {
+    for deaths in 0..8 {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, later) = (open(folder.path()), (TODAY + 2) * DAY_MS);
+        commit_outputs(&store, TODAY * DAY_MS, 0..50, 40);
+        store.with_open(|open| store.seal_now(open, TODAY * DAY_MS)).unwrap();
+        store.dies_after.store(deaths, Ordering::Relaxed);
+        let _dead = store.with_open(|open| store.roll_up(open, later));
+        drop(store);
+        let store = open(folder.path());
+        for _ in 0..2 {
+            let meta = &store.series(&SeriesFilter::default()).unwrap()[0];
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let span = Span { from_ms: 0, until_ms: u64::MAX, limit: 1000, deadline };
+            let points = store.points(meta.id, &span, Resolution::Hour).unwrap();
+            assert_eq!(points.iter().map(|point| point.count).sum::<u64>(), 50, "{deaths} steps");
+            store.with_open(|open| store.roll_up(open, later)).unwrap();
+        }
+    }
 }

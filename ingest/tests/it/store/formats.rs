@@ -55,9 +55,9 @@ fn g1_a_store_of_format_2_opens_keeps_all_and_is_rolled_up() {
     assert_eq!(text(&store), before);
     commit(&store, 20_010 * DAY, 601..602, &mut || "new".into());
     let keep = super::space::keep(1000);
-    let done = store.maintain(20_010 * DAY + 1, &keep).unwrap();
-    assert_eq!((done.sealed, done.merged + done.rolled_up >= 360), (121, true), "{done:?}");
-    assert_eq!(store.maintain(20_010 * DAY + 2, &keep).unwrap().rolled_up, 0);
+    assert_eq!(store.maintain(20_010 * DAY + 1, &keep).unwrap().sealed, 121);
+    // A day each time, so that sealing is not held up.
+    while store.maintain(20_010 * DAY + 1, &keep).unwrap().rolled_up > 0 {}
     let after: u64 = points(&store, Resolution::Hour).iter().map(|point| point.count).sum();
     assert_eq!(after, counted + 1);
     assert_eq!(store.check(&mut |_, _| {}).unwrap().damaged, []);

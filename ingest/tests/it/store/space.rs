@@ -80,6 +80,7 @@ pub(super) fn page_all(store: &Fjall) -> Vec<CheckResult> {
         limit: 10_000,
         max_bytes: 64 << 20,
         deadline: Instant::now() + Duration::from_secs(120),
+        fits: None,
     };
     let mut all = Vec::new();
     loop {
