@@ -136,7 +136,7 @@ fn verify(received: &Received, secret: &str) -> Vec<(&'static str, Option<Output
          Webhook(given['secret']).verify(given['body'], given['headers'])",
     );
     let mut in_node = Command::new("sh");
-    in_node.args(["-c", "NODE_PATH=$(npm root -g); export NODE_PATH; exec node -e \"$0\""]).arg(
+    in_node.args(["-c", "NODE_PATH=$NODE_PATH:$(npm root -g); export NODE_PATH; exec node -e \"$0\""]).arg(
         "let lib; try { lib = require('standardwebhooks') } catch { process.exit(3) }\n\
          const given = JSON.parse(require('fs').readFileSync(0, 'utf8'));\n\
          new lib.Webhook(given.secret).verify(given.body, given.headers);",
