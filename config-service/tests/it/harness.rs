@@ -17,6 +17,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use service_kit::{Context, Metrics, Readiness, Tasks, nats};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// What a replica that was cut off took with it is asked again, well within [`LIMIT`].
+const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) const CPU: &str = "kind: Check\nname: cpu\nbuiltin: cpu\nevery: 10s\n";
 
 /// One replica, stopped in order by [`Replica::stop`] and cut off when dropped.
@@ -73,7 +75,7 @@ pub(crate) async fn ask<Q: Serialize, R: DeserializeOwned>(
     subject: &str,
     question: &Q,
 ) -> Result<R, ErrorReply> {
-    Ok(service_kit::request::request(client, subject, question, LIMIT).await?)
+    Ok(service_kit::request::request(client, subject, question, ANSWER).await?)
 }
 
 pub(crate) async fn apply(client: &async_nats::Client, text: &str) -> Result<Applied, ErrorReply> {
