@@ -55,10 +55,14 @@ impl Client {
         if let Some(file) = &settings.remote_write_token_file {
             headers.insert(header::AUTHORIZATION, secret(&format!("Bearer {}", word_in(file)?), file)?);
         }
-        if let (Some(user), Some(file)) = (&settings.remote_write_user, &settings.remote_write_password_file)
-        {
-            let pair = STANDARD.encode(format!("{user}:{}", word_in(file)?));
-            headers.insert(header::AUTHORIZATION, secret(&format!("Basic {pair}"), file)?);
+        if let Some(file) = &settings.remote_write_login_file {
+            let login = word_in(file)?;
+            anyhow::ensure!(
+                login.contains(':'),
+                WrongSettings(format!("{} for remote write does not hold user:password", file.display()))
+            );
+            headers
+                .insert(header::AUTHORIZATION, secret(&format!("Basic {}", STANDARD.encode(login)), file)?);
         }
         let http = reqwest::Client::builder()
             .user_agent(concat!("dogwatch/", env!("CARGO_PKG_VERSION")))

@@ -16,25 +16,12 @@ pub struct RemoteWrite {
         long,
         env = "DOGWATCH_INGEST_REMOTE_WRITE_TOKEN_FILE",
         value_name = "FILE",
-        conflicts_with = "remote_write_user"
+        conflicts_with = "remote_write_login_file"
     )]
     pub remote_write_token_file: Option<PathBuf>,
-    /// User for basic authentication
-    #[arg(
-        long,
-        env = "DOGWATCH_INGEST_REMOTE_WRITE_USER",
-        value_name = "NAME",
-        requires = "remote_write_password_file"
-    )]
-    pub remote_write_user: Option<String>,
-    /// File with that user's password
-    #[arg(
-        long,
-        env = "DOGWATCH_INGEST_REMOTE_WRITE_PASSWORD_FILE",
-        value_name = "FILE",
-        requires = "remote_write_user"
-    )]
-    pub remote_write_password_file: Option<PathBuf>,
+    /// File with user:password for basic authentication
+    #[arg(long, env = "DOGWATCH_INGEST_REMOTE_WRITE_LOGIN_FILE", value_name = "FILE")]
+    pub remote_write_login_file: Option<PathBuf>,
     /// Tenant for the header X-Scope-OrgID, as Mimir wants it
     #[arg(long, env = "DOGWATCH_INGEST_REMOTE_WRITE_TENANT", value_name = "ID")]
     pub remote_write_tenant: Option<String>,
@@ -67,8 +54,7 @@ fn address(text: &str) -> Result<Url, String> {
         return Err(form());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("--remote-write-url must not hold a password: use --remote-write-user and --remote-write-password-file"
-            .to_owned());
+        return Err("--remote-write-url must not hold a password: use --remote-write-login-file".to_owned());
     }
     Ok(url)
 }

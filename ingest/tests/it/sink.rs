@@ -329,6 +329,8 @@ async fn g1_what_the_stream_forgets_before_it_is_sent_is_counted() {
 async fn wrong_settings_of_remote_write_are_refused_without_their_secrets() {
     let (server, data) = (NatsServer::start().await, tempfile::tempdir().unwrap());
     let url = server.url();
+    std::fs::write(data.path().join("login"), "s3cret").unwrap();
+    let login = data.path().join("login").to_string_lossy().into_owned();
     for (flags, expected) in [
         (vec!["--remote-write-url", "http://me:s3cret@host/"], "must not hold a password"),
         (
@@ -336,8 +338,8 @@ async fn wrong_settings_of_remote_write_are_refused_without_their_secrets() {
             "cannot read /no/token",
         ),
         (
-            vec!["--remote-write-url", "http://h/", "--remote-write-user", "me"],
-            "--remote-write-password-file",
+            vec!["--remote-write-url", "http://h/", "--remote-write-login-file", &login],
+            "does not hold user:password",
         ),
     ] {
         let mut command = program::command("dogwatch-ingest");
