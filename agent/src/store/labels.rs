@@ -33,7 +33,10 @@ pub fn kept(state: &Path) -> Result<Labels, String> {
     };
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Labels::new()),
+        // What is wrong with the folder, whoever opens it first tells.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Labels::new())
+        }
         Err(error) => Err(failed(error.to_string())),
     }
 }

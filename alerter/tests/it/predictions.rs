@@ -16,7 +16,7 @@ use protocol::{
 use service_kit::now_ms;
 use testkit::{Program, WebhookSink, eventually};
 
-use crate::fixture::{Bed, LIMIT, received, receiver, result, rule};
+use crate::fixture::{Bed, LIMIT, LOOPBACK, received, receiver, result, rule};
 
 /// Values of six days.
 const COUNT: u64 = 432;
@@ -60,7 +60,10 @@ async fn detectors_survive_kill_9_and_learn_on() {
     // News is old after a second, so that nothing but its mark says what is to be learned again.
     let start = |save: &str, freshness: &str| {
         let args = ["--nats-url", &url, "--data", &data, "--log", "warn", "--freshness", freshness];
-        Program::start("dogwatch-alerter", &[&args[..], &["--detectors-save-every", save]].concat())
+        Program::start(
+            "dogwatch-alerter",
+            &[&args[..], &LOOPBACK, &["--detectors-save-every", save]].concat(),
+        )
     };
     for (round, seqs) in (1..=COUNT).collect::<Vec<_>>().chunks(108).enumerate() {
         // Saved all the time, and never.
