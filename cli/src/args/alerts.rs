@@ -141,18 +141,17 @@ pub(crate) struct NotificationsArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(id = "letters", required = true, multiple = false)]
 pub(crate) struct LettersArgs {
     #[command(flatten)]
     pub(crate) common: Common,
     /// From `dogwatch notifications list`
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", required_unless_present_any = ["receiver", "all"])]
     pub(crate) ids: Vec<String>,
     /// All of this receiver that were given up
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "ids")]
     pub(crate) receiver: Option<ReceiverName>,
     /// All that were given up
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["ids", "receiver"])]
     pub(crate) all: bool,
 }
 

@@ -34,7 +34,8 @@ async fn a_receiver_is_tried_and_its_secrets_stand_in_no_document() {
     assert!(String::from_utf8_lossy(&refused.stdout).contains("--- 404 after"));
     for (args, code, reason) in [
         (vec!["receiver", "test", "nobody"], 1, "there is no receiver nobody"),
-        (vec!["notifications", "retry"], 2, "<ID|--receiver <NAME>|--all>"),
+        (vec!["notifications", "retry"], 2, "not provided:\n  <ID>..."),
+        (vec!["notifications", "retry", "x", "--all"], 2, "cannot be used with"),
         (vec!["notifications", "retry", "x"], 1, "there is no dead letter of that id"),
         (vec!["notifications", "drop", "x"], 1, "there is none of that id"),
     ] {
