@@ -165,20 +165,12 @@ pub(crate) async fn results(args: &ResultsArgs) -> anyhow::Result<()> {
     query.extend(args.contains.as_ref().map(|text| ("contains", text.clone())));
     query.extend(args.matches.as_ref().map(|regex| ("matches", regex.clone())));
     let mut newest = VecDeque::new();
-    let mut cursor = None;
     // Pages come oldest first; the newest are wanted, so all are read and the last ones kept.
-    loop {
-        let mut query = query.clone();
-        query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
-        let page: ResultPage = client.get(&["api", "v1", "results"], &query).await?;
-        newest.extend(page.results);
+    pages(&client, &["api", "v1", "results"], &query, |page| {
+        newest.extend(page);
         newest.drain(..newest.len().saturating_sub(args.limit));
-        // A page without results may still have a next one: what was looked at fitted not.
-        match page.next {
-            Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
-            _ => break,
-        }
-    }
+    })
+    .await?;
     output::print(newest.make_contiguous(), &RESULTS, args.common.output)
 }
 
@@ -189,18 +181,30 @@ pub(crate) async fn latest(args: &LatestArgs) -> anyhow::Result<()> {
     query.extend(args.check.as_ref().map(|check| ("check", check.to_string())));
     query.push(("since_ms", since_ms.to_string()));
     query.push(("status", args.status.join(",")));
-    let (mut results, mut cursor) = (Vec::new(), None);
+    let mut results = Vec::new();
+    pages(&client, &["api", "v1", "results", "latest"], &query, |page| results.extend(page)).await?;
+    output::print(&results, &RESULTS, args.common.output)
+}
+
+/// All pages of results, one after the other.
+async fn pages(
+    client: &Client,
+    path: &[&str],
+    query: &[(&'static str, String)],
+    mut each: impl FnMut(Vec<CheckResult>),
+) -> anyhow::Result<()> {
+    let mut cursor = None;
     loop {
-        let mut query = query.clone();
+        let mut query = query.to_vec();
         query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
-        let page: ResultPage = client.get(&["api", "v1", "results", "latest"], &query).await?;
-        results.extend(page.results);
+        let page: ResultPage = client.get(path, &query).await?;
+        each(page.results);
+        // A page without results may still have a next one: what was looked at fitted not.
         match page.next {
             Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
-            _ => break,
+            _ => return Ok(()),
         }
     }
-    output::print(&results, &RESULTS, args.common.output)
 }
 
 pub(crate) async fn alerts(args: &AlertsArgs) -> anyhow::Result<()> {
